@@ -1,0 +1,76 @@
+"""Classical fusion, the yardstick for every network; built in notebooks/02_metrics_and_baselines.ipynb.
+
+Each takes an LR-HSI (..., C, h, w), an HR-MSI (..., M, h*r, w*r) and the `Degradation` that relates them, and returns an
+HR-HSI (..., C, h*r, w*r).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from .checks import check_pair
+from .degradation import Degradation
+
+
+def bilinear(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """The LR-HSI, bilinearly upsampled; the HR-MSI is not used."""
+    return upsample(x_h, degrade.scale, "bilinear")
+
+
+def bicubic(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """The LR-HSI, bicubically upsampled; the HR-MSI is not used."""
+    return upsample(x_h, degrade.scale, "bicubic")
+
+
+def detail_injection(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """Regression of HSI on MSI at low resolution, injected at high resolution: needs no training data.
+
+    The regression is fitted on this very pair, from the blurred and decimated HR-MSI to the LR-HSI.
+    """
+    return inject(x_h, x_m, fit_regression(degrade.spatial(x_m), x_h), degrade)
+
+
+METHODS = {"bilinear": bilinear, "bicubic": bicubic, "detail_injection": detail_injection}
+NAMES = tuple(METHODS)
+
+
+def run(name: str, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """Fuse one pair with the method `name`, one of `NAMES`.
+
+    Raises:
+        TypeError, ValueError: an unknown name, or inputs that do not belong together.
+    """
+    if name not in METHODS:
+        raise ValueError(f"name: expected one of {NAMES}, got {name!r}")
+    check_pair(x_h, x_m, degrade.scale, degrade.srf.shape[1], degrade.srf.shape[0])
+    return METHODS[name](x_h, x_m, degrade)
+
+
+def upsample(x: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
+    """Interpolate (..., C, h, w) to (..., C, h*scale, w*scale), pixel centres as in `Degradation`."""
+    resized = F.interpolate(x.reshape(-1, *x.shape[-3:]), scale_factor=scale, mode=mode, align_corners=False)
+    return resized.reshape(*x.shape[:-2], *resized.shape[-2:])
+
+
+def fit_regression(x_m: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Least squares y = R [x_m; 1] over pixels: HR-MSI (..., M, H, W) and HSI (..., C, H, W) -> R (C, M + 1), float32.
+
+    Solved in float64 by `torch.linalg.lstsq`. Both images need the same pixels.
+    """
+    inputs = x_m.movedim(-3, -1).flatten(0, -2).double()
+    inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
+    targets = y.movedim(-3, -1).flatten(0, -2).double()
+    return torch.linalg.lstsq(inputs, targets).solution.T.float()
+
+
+def apply_regression(regression: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+    """R [x_m; 1]: (C, M + 1) and (..., M, H, W) -> (..., C, H, W), an HSI predicted from the HR-MSI alone."""
+    linear, constant = regression[:, :-1].to(x_m), regression[:, -1].to(x_m)
+    return torch.einsum("cm,...mhw->...chw", linear, x_m) + constant[:, None, None]
+
+
+def inject(x_h: torch.Tensor, x_m: torch.Tensor, regression: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """Upsampled LR-HSI plus the detail that the regressed HR-MSI has and its own blurred version lacks."""
+    guess = apply_regression(regression, x_m)
+    return guess + upsample(x_h - degrade.spatial(guess), degrade.scale, "bicubic")

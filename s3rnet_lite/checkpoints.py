@@ -1,0 +1,102 @@
+"""Stored models: safetensors for the numbers, a JSON card beside them for everything else; used in notebooks/00 and 06."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .degradation import Degradation
+from .fusion import FusionModel
+from .s3rnet import S3RNet
+
+
+def save_checkpoint(path: str | Path, model: FusionModel, preset: str, facts: dict) -> None:
+    """Write `model` to `path` (.safetensors) and its card to the same name with .json.
+
+    Args:
+        preset: of the S3RNet inside.
+        facts: what else belongs on the card: provenance, training settings, results.
+    """
+    path = Path(path)
+    card = {
+        "network": {"name": "s3rnet", "preset": preset, "hsi_bands": model.network.hsi_bands, "msi_bands": model.network.msi_bands},
+        "fusion": {"scaling": model.scaling, "skip": model.skip},
+        "degradation": model.degrade.card(),
+        "tensors": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
+        **facts,
+    }
+    write_tensors(path, model.state_dict(), {})
+    write_json(path.with_suffix(".json"), card)
+
+
+def load_checkpoint(path: str | Path) -> FusionModel:
+    """Rebuild the model that `save_checkpoint` wrote, in evaluation mode, to be called as `model(x_h, x_m)` on [0, 1] data.
+
+    Raises:
+        FileNotFoundError: the file or its card is missing.
+        ValueError: the file is damaged or no safetensors file, or it and its card disagree (the message says in what).
+    """
+    path = Path(path)
+    card_path = path.with_suffix(".json")
+    for needed in (path, card_path):
+        if not needed.exists():
+            raise FileNotFoundError(f"{needed}: no such file; a checkpoint is a .safetensors file with a .json card beside it")
+    tensors, _ = read_tensors(path)
+    try:
+        card = json.loads(card_path.read_text())
+        network, fusion = card["network"], card["fusion"]
+        degrade = Degradation.from_card(card["degradation"])
+        model = FusionModel(
+            S3RNet.from_preset(network["preset"], network["hsi_bands"], network["msi_bands"], scale=degrade.scale),
+            degrade, fusion["scaling"], fusion["skip"],
+        )  # fmt: skip
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{card_path}: not the card of a checkpoint ({type(error).__name__}: {error})") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        details = "; ".join(f"{name}: card {expected.get(name)}, file {found.get(name)}" for name in differing[:5])
+        raise ValueError(f"{path}: {len(differing)} tensors do not fit its card ({details})")
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Every tensor of a safetensors file, and its metadata. Raises ValueError if it is damaged or another kind of file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged, or not a safetensors file ({error})") from error
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file in one step: nobody ever sees half of it."""
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    _replace(path, lambda temporary: save_file(contiguous, temporary, metadata))
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON in one step."""
+    _replace(path, lambda temporary: Path(temporary).write_text(json.dumps(content, indent=1) + "\n"))
+
+
+def _replace(path: Path, write) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

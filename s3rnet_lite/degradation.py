@@ -1,0 +1,154 @@
+"""The observation model: X_h = YB (blur, decimation), X_m = DY (spectral response), noise; built in notebooks/01_degradation.ipynb."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.sparse
+import torch
+import torch.nn.functional as F
+
+from .checks import check_cube
+
+
+class Degradation:
+    """Wald's protocol: from a reference HR-HSI, the LR-HSI and HR-MSI that two sensors would have seen.
+
+    Section II-B of the paper: X_h = YB and X_m = DY. B blurs with a Gaussian point spread function (PSF) centred on each
+    scale x scale block, with reflected borders, and keeps one value a block, so the centre of LR pixel i lies at HR
+    coordinate `scale * i + (scale - 1) / 2`, where resampling with `align_corners=False` expects it. D is the SRF.
+    The PSF has an even number of taps for an even scale, an odd number for an odd one, and reaches at least 3 sigma.
+
+    Args:
+        scale: ratio of pixel sizes r, at least 1.
+        psf_sigma: standard deviation of the PSF in HR pixels, positive.
+        srf: (M, C) spectral response, rows sum to 1.
+        snr_db: signal-to-noise ratio of white Gaussian noise on the LR-HSI in decibels, or None for no noise.
+        msi_snr_db: the same for the HR-MSI.
+        seed: of the noise; two calls on the same image give the same noise.
+
+    Raises:
+        TypeError, ValueError: an argument outside these ranges.
+    """
+
+    def __init__(self, scale: int = 4, psf_sigma: float = 1.7, srf: torch.Tensor | None = None,
+                 snr_db: float | None = None, seed: int = 0, msi_snr_db: float | None = None):  # fmt: skip
+        if not isinstance(scale, int) or scale < 1:
+            raise ValueError(f"scale: expected a whole number of at least 1, got {scale!r}")
+        if not (math.isfinite(psf_sigma) and psf_sigma > 0):
+            raise ValueError(f"psf_sigma: expected a positive number of HR pixels, got {psf_sigma!r}")
+        if not isinstance(srf, torch.Tensor) or srf.ndim != 2 or not srf.is_floating_point():
+            raise TypeError(f"srf: expected a floating-point tensor (M, C), got {srf if srf is None else type(srf).__name__}")
+        if not torch.allclose(srf.sum(1), torch.ones(1, dtype=srf.dtype, device=srf.device), atol=1e-4):
+            raise ValueError(f"srf: expected rows that sum to 1, got sums {srf.sum(1).tolist()}")
+        self.scale, self.psf_sigma, self.srf = scale, float(psf_sigma), srf
+        self.snr_db, self.msi_snr_db, self.seed = snr_db, msi_snr_db, seed
+        self.psf = gaussian_psf(self.psf_sigma, scale)
+
+    def __call__(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """HR-HSI (..., C, H, W) -> LR-HSI (..., C, H/r, W/r) and HR-MSI (..., M, H, W), with the noise asked for."""
+        generator = torch.Generator(device=y.device).manual_seed(self.seed)
+        x_h, x_m = self.spatial(y), self.spectral(y)
+        if self.snr_db is not None:
+            x_h = add_noise(x_h, self.snr_db, generator)
+        if self.msi_snr_db is not None:
+            x_m = add_noise(x_m, self.msi_snr_db, generator)
+        return x_h, x_m
+
+    def spatial(self, y: torch.Tensor) -> torch.Tensor:
+        """YB without noise: (..., C, H, W) -> (..., C, H/r, W/r), for any C. Linear and differentiable.
+
+        Raises:
+            TypeError, ValueError: as `check_cube`, or H or W not divisible by r or smaller than the PSF needs.
+        """
+        check_cube("y", y)
+        height, width = y.shape[-2:]
+        pad = (len(self.psf) - self.scale) // 2
+        if height % self.scale or width % self.scale:
+            raise ValueError(f"y: expected height and width divisible by the scale {self.scale}, got {height}x{width}")
+        if min(height, width) <= pad:
+            raise ValueError(f"y: expected height and width of at least {pad + 1} for this PSF, got {height}x{width}")
+        taps = self.psf.to(y)
+        x = y.reshape(-1, 1, height, width)  # every band is blurred alike, so bands are the batch of a one-channel filter
+        x = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+        x = F.conv2d(x, taps[None, None, :, None], stride=(self.scale, 1))
+        x = F.conv2d(x, taps[None, None, None, :], stride=(1, self.scale))
+        return x.reshape(*y.shape[:-2], height // self.scale, width // self.scale)
+
+    def spectral(self, y: torch.Tensor) -> torch.Tensor:
+        """DY without noise: (..., C, H, W) -> (..., M, H, W). Linear and differentiable."""
+        check_cube("y", y, self.srf.shape[1])
+        return torch.einsum("mc,...chw->...mhw", self.srf.to(y), y)
+
+    def spatial_adjoint(self, x_h: torch.Tensor) -> torch.Tensor:
+        """The adjoint of `spatial`: <spatial(y), x> = <y, spatial_adjoint(x)>; (..., C, h, w) -> (..., C, h*r, w*r)."""
+        check_cube("x_h", x_h)
+        size = (*x_h.shape[:-2], x_h.shape[-2] * self.scale, x_h.shape[-1] * self.scale)
+        _, vector_jacobian_product = torch.func.vjp(self.spatial, x_h.new_zeros(size))
+        return vector_jacobian_product(x_h)[0]
+
+    def spectral_adjoint(self, x_m: torch.Tensor) -> torch.Tensor:
+        """The adjoint of `spectral`: (..., M, H, W) -> (..., C, H, W)."""
+        check_cube("x_m", x_m, self.srf.shape[0])
+        return torch.einsum("mc,...mhw->...chw", self.srf.to(x_m), x_m)
+
+    def spatial_matrix(self, height: int, width: int) -> scipy.sparse.csr_array:
+        """B transposed, written out: `spatial(y).flatten() == matrix @ y.flatten()` for one band; for tiny images.
+
+        Returns:
+            (H/r * W/r, H * W) float64.
+        """
+        rows, columns = (_blur_and_decimate_matrix(length, self.psf.numpy(), self.scale) for length in (height, width))
+        return scipy.sparse.kron(rows, columns, format="csr")
+
+    def card(self) -> dict:
+        """Everything that defines this operator, ready for JSON; `Degradation.from_card` undoes it."""
+        return {
+            "scale": self.scale,
+            "psf": {"kind": "gaussian", "sigma": self.psf_sigma, "taps": len(self.psf), "phase": "block centre", "border": "reflect"},
+            "srf": self.srf.tolist(),
+            "snr_db": self.snr_db,
+            "msi_snr_db": self.msi_snr_db,
+            "noise": "white Gaussian, sigma = sqrt(mean(x^2) / 10^(SNR/10)) over each whole image on [0, 1] data",
+            "seed": self.seed,
+        }  # fmt: skip
+
+    @classmethod
+    def from_card(cls, card: dict) -> Degradation:
+        """The operator that `card` describes."""
+        return cls(card["scale"], card["psf"]["sigma"], torch.tensor(card["srf"]), card["snr_db"], card["seed"], card["msi_snr_db"])
+
+
+def gaussian_psf(sigma: float, scale: int) -> torch.Tensor:
+    """One axis of the PSF: float64 taps that sum to 1, as many (mod 2) as `scale`, reaching at least 3 sigma."""
+    half_width = math.ceil(3 * sigma)
+    taps = max(2 * half_width + scale % 2, scale)
+    positions = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
+    weights = torch.exp(-0.5 * (positions / sigma) ** 2)
+    return weights / weights.sum()
+
+
+def add_noise(x: torch.Tensor, snr_db: float, generator: torch.Generator | None = None) -> torch.Tensor:
+    """White Gaussian noise at a signal-to-noise ratio of `snr_db` decibels: sigma^2 = mean(x^2) / 10^(SNR / 10).
+
+    The mean is over all bands and pixels of one image; each image of a batch (B, C, H, W) has its own sigma.
+    """
+    if not math.isfinite(snr_db):
+        raise ValueError(f"snr_db: expected a finite number of decibels, got {snr_db!r}")
+    sigma = (x.square().mean(dim=(-3, -2, -1), keepdim=True) / 10 ** (snr_db / 10)).sqrt()
+    noise = torch.empty_like(x, memory_format=torch.contiguous_format).normal_(generator=generator)
+    return x + sigma * noise
+
+
+def _blur_and_decimate_matrix(length: int, taps: np.ndarray, scale: int) -> scipy.sparse.coo_array:
+    """One axis of B, entry by entry: (length / scale, length)."""
+    pad = (len(taps) - scale) // 2
+    matrix = np.zeros((length // scale, length))
+    for i in range(length // scale):
+        for k, weight in enumerate(taps):
+            j = scale * i - pad + k
+            j = -j if j < 0 else j
+            j = 2 * (length - 1) - j if j >= length else j
+            matrix[i, j] += weight
+    return scipy.sparse.coo_array(matrix)

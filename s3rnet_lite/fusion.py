@@ -1,0 +1,77 @@
+"""Everything around a network that depends on the data, one wrapper for ours and every peer; built in notebooks/06_training.ipynb."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from . import baselines
+from .checks import check_pair
+from .degradation import Degradation
+
+SCALINGS = ("range", "band")
+SKIPS = ("none", "bilinear", "injection")
+
+
+class FusionModel(nn.Module):
+    """Standardise, network, unstandardise, optional skip: a network made to work on [0, 1] data.
+
+    scaling "range" takes [0, 1] to [-1, 1] and back, as the paper does. "band" gives every band of the inputs mean 0 and
+    standard deviation 1, and gives the network's output the mean and spread, band by band, of what it has to explain.
+    skip "none" leaves the whole image to the network (the paper); "bilinear" adds the upsampled LR-HSI; "injection" adds
+    closed-form detail injection with a regression fitted on the training region, so the network learns what it lacks.
+
+    Shape: x_h (B, C, h, w), x_m (B, M, h*r, w*r) in [0, 1] -> (B, C, h*r, w*r), not clipped.
+
+    Args:
+        network: maps (x_h, x_m) to (B, C, h*r, w*r).
+        degrade: relates the two inputs; gives scale, band numbers and, for "injection", the PSF.
+        scaling, skip: see above.
+        y: training HR-HSI (C, H, W) or a list of them, from which the statistics are taken; None leaves placeholders for
+            a checkpoint to fill.
+
+    Raises:
+        ValueError: an unknown scaling or skip; from `forward`, inputs that do not belong together.
+    """
+
+    def __init__(self, network: nn.Module, degrade: Degradation, scaling: str, skip: str, y=None):
+        super().__init__()
+        if scaling not in SCALINGS:
+            raise ValueError(f"scaling: expected one of {SCALINGS}, got {scaling!r}")
+        if skip not in SKIPS:
+            raise ValueError(f"skip: expected one of {SKIPS}, got {skip!r}")
+        self.network, self.degrade, self.scaling, self.skip = network, degrade, scaling, skip
+        msi_bands, hsi_bands = degrade.srf.shape
+        for name, length in (("hsi", hsi_bands), ("msi", msi_bands), ("output", hsi_bands)):
+            self.register_buffer(f"{name}_mean", torch.full((length, 1, 1), 0.5))
+            self.register_buffer(f"{name}_spread", torch.full((length, 1, 1), 0.5))
+        if skip == "injection":
+            self.register_buffer("regression", torch.zeros(hsi_bands, msi_bands + 1))
+        if y is not None:
+            self._fit([y] if isinstance(y, torch.Tensor) else list(y))
+
+    def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        check_pair(x_h, x_m, self.degrade.scale, self.degrade.srf.shape[1], self.degrade.srf.shape[0])
+        output = self.network((x_h - self.hsi_mean) / self.hsi_spread, (x_m - self.msi_mean) / self.msi_spread)
+        y_hat = output * self.output_spread + self.output_mean
+        return y_hat if self.skip == "none" else y_hat + self._skip(x_h, x_m)
+
+    def _skip(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        if self.skip == "bilinear":
+            return baselines.bilinear(x_h, x_m, self.degrade)
+        return baselines.inject(x_h, x_m, self.regression, self.degrade)
+
+    def _fit(self, references: list[torch.Tensor]) -> None:
+        """Statistics and regression from training pixels only."""
+        if self.skip == "injection":
+            pixels = torch.cat([y.flatten(1) for y in references], dim=1)[..., None]
+            self.regression.copy_(baselines.fit_regression(self.degrade.spectral(pixels), pixels))
+        if self.skip != "none":
+            self.output_mean.zero_()
+        if self.scaling == "band":
+            x_h, x_m = [self.degrade.spatial(y) for y in references], [self.degrade.spectral(y) for y in references]
+            targets = references if self.skip == "none" else [y - self._skip(h, m) for y, h, m in zip(references, x_h, x_m)]
+            for name, images in (("hsi", x_h), ("msi", x_m), ("output", targets)):
+                values = torch.cat([image.flatten(1) for image in images], dim=1)
+                getattr(self, f"{name}_mean").copy_(values.mean(1)[:, None, None])
+                getattr(self, f"{name}_spread").copy_(values.std(1).clamp_min(1e-6)[:, None, None])

@@ -1,0 +1,43 @@
+"""The training loss: L1 + 0.1 SAM along the band axis (Section III-A3 of the paper); built in notebooks/06_training.ipynb."""
+
+from __future__ import annotations
+
+import torch
+
+EPSILON = 1e-6  # far below any spectrum of a [0, 1] scene, far above float32 rounding of its square
+
+
+def spectral_angle(y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Mean angle between spectra in radians, differentiable everywhere.
+
+    The axis of C is compared, whatever its place in memory: scaling a spectrum costs nothing, changing its shape does.
+    With unit spectra u and v the angle is 2 atan2(|u - v|, |u + v|), and |d| is smoothed to sqrt(|d|^2 + e^2) - e, which
+    is 0 at 0 and has a gradient of 0 there, where the arc cosine's is infinite. An all-zero spectrum has no direction:
+    its angle is a constant 90 degrees and its gradient 0.
+
+    Shape: two of (..., C, H, W) -> scalar.
+    """
+    u, v = _unit(y_hat), _unit(y)
+    return (2 * torch.atan2(_smooth_norm(u - v), _smooth_norm(u + v))).mean()
+
+
+def l1_sam_loss(y_hat: torch.Tensor, y: torch.Tensor, sam_weight: float = 0.1, band_scale: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean |y_hat - y| plus `sam_weight` times the mean spectral angle in radians.
+
+    Args:
+        band_scale: (C,) positive; divides each band's difference, so that dark bands count as much as bright ones.
+
+    Shape: two of (..., C, H, W) -> scalar.
+    """
+    difference = y_hat - y
+    if band_scale is not None:
+        difference = difference / band_scale[:, None, None]
+    return difference.abs().mean() + sam_weight * spectral_angle(y_hat, y)
+
+
+def _unit(y: torch.Tensor) -> torch.Tensor:
+    return y / y.square().sum(dim=-3, keepdim=True).clamp_min(EPSILON**2).sqrt()
+
+
+def _smooth_norm(d: torch.Tensor) -> torch.Tensor:
+    return (d.square().sum(dim=-3) + EPSILON**2).sqrt() - EPSILON

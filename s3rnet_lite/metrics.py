@@ -1,0 +1,123 @@
+"""Quality of a fused image against the reference, in float64; built in notebooks/02_metrics_and_baselines.ipynb.
+
+All take a prediction and a reference of equal shape (C, H, W) or (B, C, H, W), floating-point, finite. A batch gives the
+mean over its images. Every result is a Python float unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .checks import check_cube
+
+
+def psnr(y_hat: torch.Tensor, y: torch.Tensor, peak: str | float = "band", per_band: bool = False) -> float | torch.Tensor:
+    """Mean over bands of the peak signal-to-noise ratio 10 log10(peak^2 / MSE_b), in decibels.
+
+    Args:
+        peak: "band" (the reference's maximum in each band: the paper's definition), "max" (its maximum over all bands),
+            or a positive number.
+        per_band: return the (C,) or (B, C) values instead of their mean.
+
+    Raises:
+        TypeError, ValueError: see `check_cube`; another `peak`; a band whose peak is not positive.
+    """
+    y_hat, y = _pair(y_hat, y)
+    mse = (y_hat - y).square().mean(dim=(-2, -1))
+    values = 10 * torch.log10(_peak(y, peak).square() / mse)
+    return values if per_band else float(values.mean())
+
+
+def pooled_psnr(y_hat: torch.Tensor, y: torch.Tensor, peak: str | float = "max") -> float:
+    """One PSNR for the whole cube, 10 log10(peak^2 / MSE) in decibels, MSE over all bands and pixels; `peak` as `psnr`."""
+    if peak == "band":
+        raise ValueError("peak: one value for the whole cube is needed, 'max' or a number, got 'band'")
+    y_hat, y = _pair(y_hat, y)
+    mse = (y_hat - y).square().mean(dim=(-3, -2, -1))
+    return float((10 * torch.log10(_peak(y, peak)[..., 0].square() / mse)).mean())
+
+
+def rmse(y_hat: torch.Tensor, y: torch.Tensor, unit: float = 1.0) -> float:
+    """Root mean squared error over all bands and pixels, times `unit` (a scene's `scale` gives the sensor's unit)."""
+    y_hat, y = _pair(y_hat, y)
+    return float((y_hat - y).square().mean(dim=(-3, -2, -1)).sqrt().mean() * unit)
+
+
+def ergas(y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4) -> float:
+    """Relative dimensionless global error 100 / scale * sqrt(mean_b (RMSE_b / mean_b)^2); 0 is perfect.
+
+    Source: L. Wald, Data Fusion, 2002; with 100 / r as in the paper (some packages have 100 / r^2).
+
+    Raises:
+        ValueError: a band of the reference has mean 0.
+    """
+    y_hat, y = _pair(y_hat, y)
+    means = y.mean(dim=(-2, -1))
+    if bool((means == 0).any()):
+        raise ValueError(f"y: ERGAS divides by each band's mean, and {int((means == 0).sum())} bands have mean 0")
+    relative = (y_hat - y).square().mean(dim=(-2, -1)) / means.square()
+    return float((100 / scale * relative.mean(-1).sqrt()).mean())
+
+
+def sam(y_hat: torch.Tensor, y: torch.Tensor) -> float:
+    """Spectral angle mapper: mean angle between predicted and true spectra in degrees, 0 to 180.
+
+    Pixels where either spectrum is all zero have no angle and are left out; `evaluate` counts them.
+
+    Raises:
+        ValueError: no pixel has an angle.
+    """
+    angles = sam_map(y_hat, y)
+    if bool(angles.isnan().all()):
+        raise ValueError("y_hat, y: every pixel has an all-zero spectrum, so no angle exists")
+    return float(angles.nanmean(dim=(-2, -1)).nanmean())
+
+
+def sam_map(y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The angle of every pixel in degrees, (..., H, W) float64, NaN where a spectrum is all zero.
+
+    Computed as 2 atan2(|u - v|, |u + v|) of the unit spectra (W. Kahan, "How Futile are Mindless Assessments of
+    Roundoff", 2006), which stays exact for parallel spectra, where the arc cosine loses half its digits.
+    """
+    y_hat, y = _pair(y_hat, y)
+    norm_hat, norm = (x.norm(dim=-3, keepdim=True) for x in (y_hat, y))
+    u, v = y_hat / norm_hat, y / norm
+    return torch.rad2deg(2 * torch.atan2((u - v).norm(dim=-3), (u + v).norm(dim=-3)))
+
+
+def evaluate(y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4, unit: float = 1.0) -> dict[str, float]:
+    """Every metric under a name that says its definition; `zero_pixels` is how many pixels SAM left out."""
+    return {
+        "psnr_pooled_scene_peak": pooled_psnr(y_hat, y, "max"),
+        "psnr_band_mean_band_peak": psnr(y_hat, y, "band"),
+        "psnr_band_mean_scene_peak": psnr(y_hat, y, "max"),
+        "sam_degrees": sam(y_hat, y),
+        "ergas": ergas(y_hat, y, scale),
+        "rmse": rmse(y_hat, y, unit),
+        "zero_pixels": int(sam_map(y_hat, y).isnan().sum()),
+    }
+
+
+def _pair(y_hat: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    check_cube("y_hat", y_hat)
+    check_cube("y", y)
+    if y_hat.shape != y.shape:
+        raise ValueError(f"y_hat: expected the reference's shape {tuple(y.shape)}, got {tuple(y_hat.shape)}")
+    return y_hat.detach().double(), y.detach().double()
+
+
+def _peak(y: torch.Tensor, peak: str | float) -> torch.Tensor:
+    """(..., C) or (..., 1)."""
+    if peak == "band":
+        values = y.amax(dim=(-2, -1))
+    elif peak == "max":
+        values = y.amax(dim=(-3, -2, -1))[..., None]
+    elif isinstance(peak, (int, float)) and math.isfinite(peak) and peak > 0:
+        values = y.new_full((*y.shape[:-3], 1), float(peak))
+    else:
+        raise ValueError(f"peak: expected 'band', 'max' or a positive number, got {peak!r}")
+    if bool((values <= 0).any()):
+        raise ValueError(f"y: PSNR needs a positive peak, and {int((values <= 0).sum())} bands have none")
+    return values

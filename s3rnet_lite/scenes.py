@@ -1,0 +1,129 @@
+"""Hyperspectral scenes: the embedded Indian Pines image and its split in space; built in notebooks/01_degradation.ipynb."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .checks import check_cube
+from .sensors import DATA_FOLDER
+
+DIGITAL_NUMBER_OFFSET, DIGITAL_NUMBERS_PER_RADIANCE = 1000, 500  # Purdue's documentation of the 1992 scene
+RADIANCE_UNIT = "µW cm⁻² nm⁻¹ sr⁻¹"  # of (DN - 1000) / 500
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One unbatched hyperspectral image.
+
+    cube: (C, H, W) float32 in [0, 1]; `cube * scale + offset` is in the sensor's unit again.
+    wavelengths_nm, fwhm_nm: (C,) float64, band centres and full widths at half maximum in nanometres.
+    labels: (H, W) int64 land-cover classes with 0 = unlabelled, or None.
+    """
+
+    cube: torch.Tensor
+    wavelengths_nm: torch.Tensor
+    fwhm_nm: torch.Tensor
+    labels: torch.Tensor | None
+    name: str
+    scale: float
+    offset: float
+
+    def __post_init__(self):
+        check_cube("cube", self.cube)
+        if self.cube.ndim != 3:
+            raise ValueError(f"cube: expected an unbatched image (C, H, W), got shape {tuple(self.cube.shape)}")
+        for name in ("wavelengths_nm", "fwhm_nm"):
+            if tuple(getattr(self, name).shape) != (self.cube.shape[0],):
+                raise ValueError(
+                    f"{name}: expected shape ({self.cube.shape[0]},), one value a band, got {tuple(getattr(self, name).shape)}"
+                )
+
+    def crop(self, rows: slice, columns: slice, name: str) -> Scene:
+        """The same bands over a part of the image, as a view."""
+        labels = None if self.labels is None else self.labels[rows, columns]
+        return replace(self, cube=self.cube[:, rows, columns], labels=labels, name=name)
+
+
+def indian_pines() -> Scene:
+    """AVIRIS over north-western Indiana, June 1992: 144 x 144 pixels of about 20 m, 170 bands, real radiance.
+
+    Digital numbers become radiance by (DN - 1000) / 500, clipped at 0; then the whole scene goes min-max to [0, 1].
+    The 170 bands are those of the paper's 172 that worked in 1992, in the instrument's order, which steps back in
+    wavelength where two of its spectrometers overlap: sort for plotting only. The last row and column are left out, so
+    that 144 is divisible by 4, 8 and 16.
+
+    Source: doi:10.4231/R7RX991C (CC BY 3.0), read from `data/cache/` if a copy lies there, else from the installed
+    package `tensorly`; band centres from `data/indian_pines_bands.csv`.
+
+    Raises:
+        FileNotFoundError: neither place has the file.
+    """
+    with open(DATA_FOLDER / "indian_pines_bands.csv", newline="") as file:
+        table = [row for row in csv.DictReader(file) if row["in_s3rnet_172"] == "1"]
+    bands = [int(row["index"]) for row in table]
+    numbers = np.load(_indian_pines_file("Indian_pines_corrected.npy"))[:144, :144, bands]
+    radiance = np.clip((numbers.astype(np.float32) - DIGITAL_NUMBER_OFFSET) / DIGITAL_NUMBERS_PER_RADIANCE, 0, None)
+    offset = float(radiance.min())
+    scale = float(radiance.max()) - offset
+    labels = np.load(_indian_pines_file("Indian_pines_gt.npy"))[:144, :144].astype(np.int64)
+    return Scene(
+        cube=torch.from_numpy(np.ascontiguousarray(((radiance - offset) / scale).transpose(2, 0, 1))),
+        wavelengths_nm=torch.tensor([float(row["centre_nm"]) for row in table], dtype=torch.float64),
+        fwhm_nm=torch.tensor([float(row["fwhm_nm"]) for row in table], dtype=torch.float64),
+        labels=torch.from_numpy(labels),
+        name="indian_pines",
+        scale=scale,
+        offset=offset,
+    )
+
+
+def split(scene: Scene, gap: int = 16, multiple: int = 4) -> tuple[Scene, Scene, Scene]:
+    """Cut a scene in space into train, validation and test regions that share no pixel and do not touch.
+
+    Test is the right-hand 30 % of the columns, validation the lower sixth of the rest, train what remains; strips of
+    `gap` pixels between them belong to nobody. Degrade each region by itself: then no pixel of one region can reach an
+    input or a target of another, and the gap, wider than the PSF's support (12 pixels by default), keeps it so even for
+    someone who degrades the whole scene first and crops afterwards.
+
+    Args:
+        gap: pixels between regions.
+        multiple: heights and widths are made divisible by this (the fusion scale).
+
+    Raises:
+        ValueError: the scene is too small for three non-empty regions.
+    """
+    height, width = scene.cube.shape[-2:]
+
+    def part(length: int, share: float) -> int:
+        return round(length * share / multiple) * multiple
+
+    test_width, val_height = part(width, 0.3), part(height, 1 / 6)
+    train_width = (width - test_width - gap) // multiple * multiple
+    train_height = (height - val_height - gap) // multiple * multiple
+    if min(test_width, val_height, train_width, train_height) < multiple:
+        raise ValueError(f"scene: {height}x{width} pixels are too few for three regions with gaps of {gap}")
+    used_height = height // multiple * multiple
+    left, bottom = slice(0, train_width), slice(height - val_height, height)
+    return (
+        scene.crop(slice(0, train_height), left, f"{scene.name}/train"),
+        scene.crop(bottom, left, f"{scene.name}/val"),
+        scene.crop(slice(0, used_height), slice(width - test_width, width), f"{scene.name}/test"),
+    )
+
+
+def _indian_pines_file(name: str) -> Path:
+    cached = DATA_FOLDER / "cache" / name
+    if cached.exists():
+        return cached
+    package = importlib.util.find_spec("tensorly")  # found, not imported: importing it takes a second
+    if package is not None:
+        shipped = Path(package.origin).parent / "datasets" / "data" / name
+        if shipped.exists():
+            return shipped
+    raise FileNotFoundError(f"{name}: not in {cached.parent} and the package tensorly is not installed (pip install tensorly)")
