@@ -28,7 +28,8 @@ def detail_injection(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation)
 
     The regression is fitted on this very pair, from the blurred and decimated HR-MSI to the LR-HSI.
     """
-    return inject(x_h, x_m, fit_regression(degrade.spatial(x_m), x_h), degrade)
+    regression = fit_regression(degrade.spatial(x_m), x_h)
+    return inject(x_h, apply_regression(regression, x_m), degrade)
 
 
 METHODS = {"bilinear": bilinear, "bicubic": bicubic, "detail_injection": detail_injection}
@@ -70,7 +71,9 @@ def apply_regression(regression: torch.Tensor, x_m: torch.Tensor) -> torch.Tenso
     return torch.einsum("cm,...mhw->...chw", linear, x_m) + constant[:, None, None]
 
 
-def inject(x_h: torch.Tensor, x_m: torch.Tensor, regression: torch.Tensor, degrade: Degradation) -> torch.Tensor:
-    """Upsampled LR-HSI plus the detail that the regressed HR-MSI has and its own blurred version lacks."""
-    guess = apply_regression(regression, x_m)
+def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """Make a guessed HR-HSI (..., C, H, W) agree with the LR-HSI: add what its own blurred version lacks, upsampled.
+
+    Seen the other way round, this is the upsampled LR-HSI plus the guess's detail.
+    """
     return guess + upsample(x_h - degrade.spatial(guess), degrade.scale, "bicubic")

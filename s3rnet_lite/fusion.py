@@ -18,8 +18,10 @@ class FusionModel(nn.Module):
 
     scaling "range" takes [0, 1] to [-1, 1] and back, as the paper does. "band" gives every band of the inputs mean 0 and
     standard deviation 1, and gives the network's output the mean and spread, band by band, of what it has to explain.
-    skip "none" leaves the whole image to the network (the paper); "bilinear" adds the upsampled LR-HSI; "injection" adds
-    closed-form detail injection with a regression fitted on the training region, so the network learns what it lacks.
+    skip "none" leaves the whole image to the network (the paper). "bilinear" adds the upsampled LR-HSI. "injection" is
+    closed-form detail injection with a better guess: the network corrects a regression, fitted on the training region, of
+    the HSI from the HR-MSI, and what the corrected guess's own blurred version lacks of the LR-HSI is added, upsampled. So
+    the network decides the detail that the LR-HSI cannot show, and never the colour that it does.
 
     Shape: x_h (B, C, h, w), x_m (B, M, h*r, w*r) in [0, 1] -> (B, C, h*r, w*r), not clipped.
 
@@ -53,13 +55,15 @@ class FusionModel(nn.Module):
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         check_pair(x_h, x_m, self.degrade.scale, self.degrade.srf.shape[1], self.degrade.srf.shape[0])
         output = self.network((x_h - self.hsi_mean) / self.hsi_spread, (x_m - self.msi_mean) / self.msi_spread)
-        y_hat = output * self.output_spread + self.output_mean
-        return y_hat if self.skip == "none" else y_hat + self._skip(x_h, x_m)
+        return self._finish(output * self.output_spread + self.output_mean, x_h, x_m)
 
-    def _skip(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+    def _finish(self, output: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        """The skip: from the network's contribution to the fused image."""
+        if self.skip == "none":
+            return output
         if self.skip == "bilinear":
-            return baselines.bilinear(x_h, x_m, self.degrade)
-        return baselines.inject(x_h, x_m, self.regression, self.degrade)
+            return output + baselines.bilinear(x_h, x_m, self.degrade)
+        return baselines.inject(x_h, baselines.apply_regression(self.regression, x_m) + output, self.degrade)
 
     def _fit(self, references: list[torch.Tensor]) -> None:
         """Statistics and regression from training pixels only."""
@@ -70,7 +74,7 @@ class FusionModel(nn.Module):
             self.output_mean.zero_()
         if self.scaling == "band":
             x_h, x_m = [self.degrade.spatial(y) for y in references], [self.degrade.spectral(y) for y in references]
-            targets = references if self.skip == "none" else [y - self._skip(h, m) for y, h, m in zip(references, x_h, x_m)]
+            targets = [y - self._finish(torch.zeros_like(y) if self.skip != "none" else 0, h, m) for y, h, m in zip(references, x_h, x_m)]
             for name, images in (("hsi", x_h), ("msi", x_m), ("output", targets)):
                 values = torch.cat([image.flatten(1) for image in images], dim=1)
                 getattr(self, f"{name}_mean").copy_(values.mean(1)[:, None, None])

@@ -83,45 +83,30 @@ class History:
 
 
 class CropSampler:
-    """Random aligned crops of degraded scenes, flipped and rotated.
+    """Random crops of reference scenes, flipped and rotated, each degraded by itself.
 
-    Each scene is degraded once for each of the r * r positions of the LR grid relative to the HR pixels: moving the grid
-    by one HR pixel gives other, equally real, LR pixels from the same scene.
+    A crop may begin at any HR pixel, so the LR grid takes all r * r positions relative to the scene.
     """
 
     def __init__(self, references: list[torch.Tensor], degrade: Degradation, crop: int):
-        scale = degrade.scale
-        smallest = min(min(y.shape[-2:]) for y in references) - scale + 1
-        if crop % scale or not scale <= crop <= smallest:
-            raise ValueError(f"crop: expected a multiple of {scale} from {scale} to {smallest} (training scene), got {crop}")
-        self.crop, self.scale, self.triples = crop, scale, []
-        for y in references:
-            for top in range(scale):
-                for left in range(scale):
-                    height, width = (y.shape[1] - top) // scale * scale, (y.shape[2] - left) // scale * scale
-                    shifted = y[:, top : top + height, left : left + width]
-                    self.triples.append((degrade.spatial(shifted), degrade.spectral(shifted), shifted))
+        largest = min(min(y.shape[-2:]) for y in references)
+        if crop % degrade.scale or not degrade.scale <= crop <= largest:
+            raise ValueError(f"crop: expected a multiple of {degrade.scale} up to {largest} (the training scene), got {crop}")
+        self.references, self.degrade, self.crop = references, degrade, crop
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x_h (size, C, crop/r, crop/r), x_m (size, M, crop, crop), y (size, C, crop, crop)."""
-        samples = [self._sample(generator) for _ in range(size)]
-        return tuple(torch.stack(images) for images in zip(*samples))
+        y = torch.stack([self._crop(generator) for _ in range(size)])
+        return self.degrade.spatial(y), self.degrade.spectral(y), y
 
-    def _sample(self, generator: torch.Generator) -> list[torch.Tensor]:
+    def _crop(self, generator: torch.Generator) -> torch.Tensor:
         def draw(end: int) -> int:
             return int(torch.randint(end, (), generator=generator))
 
-        x_h, x_m, y = self.triples[draw(len(self.triples))]
-        low = self.crop // self.scale
-        top, left = draw(x_h.shape[1] - low + 1), draw(x_h.shape[2] - low + 1)
-        turns, flip = draw(4), draw(2)
-        crops = []
-        for image, factor in ((x_h, 1), (x_m, self.scale), (y, self.scale)):
-            side = low * factor
-            image = image[:, top * factor : top * factor + side, left * factor : left * factor + side]
-            image = image.rot90(turns, (1, 2))
-            crops.append(image.flip(2) if flip else image)
-        return crops
+        y = self.references[draw(len(self.references))]
+        top, left = draw(y.shape[1] - self.crop + 1), draw(y.shape[2] - self.crop + 1)
+        y = y[:, top : top + self.crop, left : left + self.crop].rot90(draw(4), (1, 2))
+        return y.flip(2) if draw(2) else y
 
 
 def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: TrainingConfig, degrade: Degradation | None = None,
