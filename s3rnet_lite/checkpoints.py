@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from .degradation import Degradation
+from .files import read_tensors, write_json, write_tensors
 from .fusion import FusionModel
 from .s3rnet import S3RNet
 
@@ -66,37 +61,3 @@ def load_checkpoint(path: str | Path) -> FusionModel:
         raise ValueError(f"{path}: {len(differing)} tensors do not fit its card ({details})")
     model.load_state_dict(tensors)
     return model.eval()
-
-
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Every tensor of a safetensors file, and its metadata. Raises ValueError if it is damaged or another kind of file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged, or not a safetensors file ({error})") from error
-
-
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file in one step: nobody ever sees half of it."""
-    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    _replace(path, lambda temporary: save_file(contiguous, temporary, metadata))
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write JSON in one step."""
-    _replace(path, lambda temporary: Path(temporary).write_text(json.dumps(content, indent=1) + "\n"))
-
-
-def _replace(path: Path, write) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 
 
-def check_cube(name: str, x: torch.Tensor, channels: int | None = None) -> torch.Tensor:
+def check_cube(name: str, x: torch.Tensor, channels: int | None = None, finite: bool = True) -> torch.Tensor:
     """Return `x` if it is a usable image, else say what is wrong with it.
 
     Shape: (..., C, H, W) with at least three axes, none of them empty.
 
     Raises:
         TypeError: `x` is no tensor, or not of a floating-point type.
-        ValueError: too few axes, an empty axis, another number of channels than `channels`, NaN or infinity.
+        ValueError: too few axes, an empty axis, another number of channels than `channels`, NaN or infinity
+            (not looked for if `finite` is False, inside a training step, say, where the loss tells).
     """
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
@@ -24,7 +25,7 @@ def check_cube(name: str, x: torch.Tensor, channels: int | None = None) -> torch
         raise ValueError(f"{name}: expected a non-empty image, got shape {tuple(x.shape)}")
     if channels is not None and x.shape[-3] != channels:
         raise ValueError(f"{name}: expected {channels} bands on axis -3, got {x.shape[-3]} (shape {tuple(x.shape)})")
-    if not x.is_meta and not bool(torch.isfinite(x).all()):
+    if finite and not x.is_meta and not bool(torch.isfinite(x).all()):
         raise ValueError(f"{name}: expected finite values, got {int((~torch.isfinite(x)).sum())} NaN or infinite ones")
     return x
 
@@ -42,6 +43,5 @@ def check_pair(x_h: torch.Tensor, x_m: torch.Tensor, scale: int, hsi_bands: int 
     expected = (x_h.shape[-2] * scale, x_h.shape[-1] * scale)
     if tuple(x_m.shape[-2:]) != expected:
         raise ValueError(
-            f"x_m: expected height and width {expected}, {scale} times those of x_h {tuple(x_h.shape[-2:])}, "
-            f"got {tuple(x_m.shape[-2:])}"
+            f"x_m: expected height and width {expected}, {scale} times those of x_h {tuple(x_h.shape[-2:])}, got {tuple(x_m.shape[-2:])}"
         )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
-import numpy as np
 import scipy.sparse
 import torch
-import torch.nn.functional as F
 
 from .checks import check_cube
 
@@ -48,6 +47,7 @@ class Degradation:
 
     def __call__(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """HR-HSI (..., C, H, W) -> LR-HSI (..., C, H/r, W/r) and HR-MSI (..., M, H, W), with the noise asked for."""
+        check_cube("y", y)
         generator = torch.Generator(device=y.device).manual_seed(self.seed)
         x_h, x_m = self.spatial(y), self.spectral(y)
         if self.snr_db is not None:
@@ -62,35 +62,29 @@ class Degradation:
         Raises:
             TypeError, ValueError: as `check_cube`, or H or W not divisible by r or smaller than the PSF needs.
         """
-        check_cube("y", y)
+        check_cube("y", y, finite=False)
         height, width = y.shape[-2:]
         pad = (len(self.psf) - self.scale) // 2
         if height % self.scale or width % self.scale:
             raise ValueError(f"y: expected height and width divisible by the scale {self.scale}, got {height}x{width}")
         if min(height, width) <= pad:
             raise ValueError(f"y: expected height and width of at least {pad + 1} for this PSF, got {height}x{width}")
-        taps = self.psf.to(y)
-        x = y.reshape(-1, 1, height, width)  # every band is blurred alike, so bands are the batch of a one-channel filter
-        x = F.pad(x, (pad, pad, pad, pad), mode="reflect")
-        x = F.conv2d(x, taps[None, None, :, None], stride=(self.scale, 1))
-        x = F.conv2d(x, taps[None, None, None, :], stride=(1, self.scale))
-        return x.reshape(*y.shape[:-2], height // self.scale, width // self.scale)
+        return self._axis_matrix(height, y) @ y @ self._axis_matrix(width, y).mT
 
     def spectral(self, y: torch.Tensor) -> torch.Tensor:
         """DY without noise: (..., C, H, W) -> (..., M, H, W). Linear and differentiable."""
-        check_cube("y", y, self.srf.shape[1])
+        check_cube("y", y, self.srf.shape[1], finite=False)
         return torch.einsum("mc,...chw->...mhw", self.srf.to(y), y)
 
     def spatial_adjoint(self, x_h: torch.Tensor) -> torch.Tensor:
         """The adjoint of `spatial`: <spatial(y), x> = <y, spatial_adjoint(x)>; (..., C, h, w) -> (..., C, h*r, w*r)."""
-        check_cube("x_h", x_h)
-        size = (*x_h.shape[:-2], x_h.shape[-2] * self.scale, x_h.shape[-1] * self.scale)
-        _, vector_jacobian_product = torch.func.vjp(self.spatial, x_h.new_zeros(size))
-        return vector_jacobian_product(x_h)[0]
+        check_cube("x_h", x_h, finite=False)
+        height, width = (length * self.scale for length in x_h.shape[-2:])
+        return self._axis_matrix(height, x_h).mT @ x_h @ self._axis_matrix(width, x_h)
 
     def spectral_adjoint(self, x_m: torch.Tensor) -> torch.Tensor:
         """The adjoint of `spectral`: (..., M, H, W) -> (..., C, H, W)."""
-        check_cube("x_m", x_m, self.srf.shape[0])
+        check_cube("x_m", x_m, self.srf.shape[0], finite=False)
         return torch.einsum("mc,...mhw->...chw", self.srf.to(x_m), x_m)
 
     def spatial_matrix(self, height: int, width: int) -> scipy.sparse.csr_array:
@@ -99,8 +93,11 @@ class Degradation:
         Returns:
             (H/r * W/r, H * W) float64.
         """
-        rows, columns = (_blur_and_decimate_matrix(length, self.psf.numpy(), self.scale) for length in (height, width))
-        return scipy.sparse.kron(rows, columns, format="csr")
+        rows, columns = (blur_and_decimate_matrix(length, self.psf_sigma, self.scale).numpy() for length in (height, width))
+        return scipy.sparse.csr_array(scipy.sparse.kron(rows, columns))
+
+    def _axis_matrix(self, length: int, like: torch.Tensor) -> torch.Tensor:
+        return blur_and_decimate_matrix(length, self.psf_sigma, self.scale).to(like)
 
     def card(self) -> dict:
         """Everything that defines this operator, ready for JSON; `Degradation.from_card` undoes it."""
@@ -141,14 +138,14 @@ def add_noise(x: torch.Tensor, snr_db: float, generator: torch.Generator | None 
     return x + sigma * noise
 
 
-def _blur_and_decimate_matrix(length: int, taps: np.ndarray, scale: int) -> scipy.sparse.coo_array:
-    """One axis of B, entry by entry: (length / scale, length)."""
+@cache
+def blur_and_decimate_matrix(length: int, sigma: float, scale: int) -> torch.Tensor:
+    """One axis of B: (length / scale, length) float64, with reflected borders. The PSF is separable, so X_h = R Y C^T."""
+    taps = gaussian_psf(sigma, scale)
     pad = (len(taps) - scale) // 2
-    matrix = np.zeros((length // scale, length))
+    matrix = torch.zeros(length // scale, length, dtype=torch.float64)
     for i in range(length // scale):
         for k, weight in enumerate(taps):
-            j = scale * i - pad + k
-            j = -j if j < 0 else j
-            j = 2 * (length - 1) - j if j >= length else j
-            matrix[i, j] += weight
-    return scipy.sparse.coo_array(matrix)
+            j = abs(scale * i - pad + k)
+            matrix[i, min(j, 2 * (length - 1) - j)] += weight
+    return matrix

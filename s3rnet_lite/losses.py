@@ -11,14 +11,15 @@ def spectral_angle(y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Mean angle between spectra in radians, differentiable everywhere.
 
     The axis of C is compared, whatever its place in memory: scaling a spectrum costs nothing, changing its shape does.
-    With unit spectra u and v the angle is 2 atan2(|u - v|, |u + v|), and |d| is smoothed to sqrt(|d|^2 + e^2) - e, which
-    is 0 at 0 and has a gradient of 0 there, where the arc cosine's is infinite. An all-zero spectrum has no direction:
-    its angle is a constant 90 degrees and its gradient 0.
+    With unit spectra u and v and d = |u - v| the angle is 2 asin(d / 2), here 2 atan2(d, sqrt(4 - d^2)). d is smoothed to
+    sqrt(d^2 + e^2) - e, which is 0 at 0 and has a gradient of 0 there, where the arc cosine's is infinite. An all-zero
+    spectrum has no direction: it gets a constant angle and no gradient.
 
     Shape: two of (..., C, H, W) -> scalar.
     """
-    u, v = _unit(y_hat), _unit(y)
-    return (2 * torch.atan2(_smooth_norm(u - v), _smooth_norm(u + v))).mean()
+    squared = (_unit(y_hat) - _unit(y)).square().sum(dim=-3)
+    smooth = (squared + EPSILON**2).sqrt() - EPSILON
+    return (2 * torch.atan2(smooth, (4 - squared).clamp_min(EPSILON).sqrt())).mean()
 
 
 def l1_sam_loss(y_hat: torch.Tensor, y: torch.Tensor, sam_weight: float = 0.1, band_scale: torch.Tensor | None = None) -> torch.Tensor:
@@ -37,7 +38,3 @@ def l1_sam_loss(y_hat: torch.Tensor, y: torch.Tensor, sam_weight: float = 0.1, b
 
 def _unit(y: torch.Tensor) -> torch.Tensor:
     return y / y.square().sum(dim=-3, keepdim=True).clamp_min(EPSILON**2).sqrt()
-
-
-def _smooth_norm(d: torch.Tensor) -> torch.Tensor:
-    return (d.square().sum(dim=-3) + EPSILON**2).sqrt() - EPSILON

@@ -14,8 +14,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import metrics, probes, sensors
-from .checkpoints import load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from .checkpoints import load_checkpoint, save_checkpoint
 from .degradation import Degradation, add_noise
+from .files import read_tensors, write_tensors
 from .fusion import FusionModel
 from .losses import l1_sam_loss
 from .scenes import Scene

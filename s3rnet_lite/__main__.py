@@ -1,0 +1,180 @@
+"""The command line: `python -m s3rnet_lite train | evaluate | fuse | complexity | notebooks`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from . import baselines, complexity, files, metrics, notebooks, results, scenes, sensors, training
+from .s3rnet import PRESETS, S3RNet
+
+METRIC_NAMES = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train one network on the Indian Pines training region and store it with its card."""
+    region, val, _ = scenes.split(scenes.indian_pines())
+    changes = {name: value for name in ("steps", "snr_db") if (value := getattr(arguments, name)) is not None}
+    config = replace(training.CONFIGS[arguments.preset], seed=arguments.seed, **changes)
+    torch.manual_seed(arguments.seed)
+    network = S3RNet.from_preset(arguments.preset, len(region.cube), arguments.msi_bands)
+    history = training.fit(network, region, val, config, state_file=arguments.state, minutes=arguments.minutes)
+    if not history.complete:
+        print(f"Stopped after {len(history.loss)} of {config.steps} steps; the same command goes on from {arguments.state}.")
+        return
+    facts = {
+        "training": {"scene": region.name, "config": asdict(config), "validation_scene": val.name, "validation": history.validation},
+        "loss_every_20_steps": [round(statistics.fmean(history.loss[i : i + 20]), 5) for i in range(0, len(history.loss), 20)],
+        "provenance": results.provenance(arguments.seed, history.seconds),
+    }
+    training.save_checkpoint(arguments.out, history.model, arguments.preset, facts)
+    print(f"Wrote {arguments.out}")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Score checkpoints, the classical baselines and the noise ceiling on the Indian Pines test region."""
+    began = time.perf_counter()
+    models = [training.load_checkpoint(path) for path in arguments.checkpoint]
+    cards = [json.loads(path.with_suffix(".json").read_text()) for path in arguments.checkpoint]
+    degrade = models[0].degrade
+    if any(model.degrade.card() != degrade.card() for model in models):
+        raise ValueError("--checkpoint: the checkpoints were trained with different degradations; their scores cannot be compared")
+    region, _, test = scenes.split(scenes.indian_pines())
+
+    def score(y_hat: torch.Tensor) -> dict[str, float]:
+        return metrics.evaluate(y_hat, test.cube, degrade.scale, test.scale)
+
+    x_h, x_m = degrade(test.cube)
+    rows = {name: score(baselines.run(name, x_h, x_m, degrade)) for name in baselines.NAMES}
+    regression = baselines.fit_regression(degrade.spectral(region.cube), region.cube)
+    guess = baselines.apply_regression(regression, x_m)
+    rows["regression of the training region"] = score(guess)
+    rows["detail injection, regression of the training region"] = score(baselines.inject(x_h, guess, degrade))
+    networks = []
+    for path, model, card in zip(arguments.checkpoint, models, cards):
+        y_hat, gate_means = training.predict(model, test)
+        without = {}
+        for name, pair in (("lr_hsi", (spatial_mean(x_h), x_m)), ("hr_msi", (x_h, spatial_mean(x_m)))):
+            with torch.no_grad():
+                without[name] = metrics.pooled_psnr(model(pair[0][None], pair[1][None])[0], test.cube)
+        networks.append({
+            "checkpoint": path.name, "preset": card["network"]["preset"], "seed": card["training"]["config"]["seed"], **score(y_hat),
+            "gate_means": gate_means, "psnr_pooled_without": without, "trained_seconds": card["provenance"]["wall_seconds"],
+        })  # fmt: skip
+    ceiling = metrics.noise_ceiling(test.cube, degrade.scale, test.scale)
+    _print_table({**rows, **{row["checkpoint"]: row for row in networks}, "noise ceiling (about 2 dB)": ceiling})
+    if arguments.out:
+        content = {
+            "scene": test.name, "rmse_unit": scenes.RADIANCE_UNIT, "networks": networks, "baselines": rows, "noise_ceiling": ceiling,
+            "summary": {name: _mean_and_spread([row[name] for row in networks]) for name in METRIC_NAMES},
+            "degradation": degrade.card(), "provenance": results.provenance([n["seed"] for n in networks], time.perf_counter() - began),
+        }  # fmt: skip
+        files.write_json(arguments.out, content)
+        print(f"Wrote {arguments.out}")
+
+
+def fuse(arguments: argparse.Namespace) -> None:
+    """Fuse one LR-HSI and one HR-MSI from NumPy files."""
+    model = training.load_checkpoint(arguments.checkpoint)
+    x_h, x_m = files.read_array(arguments.hsi), files.read_array(arguments.msi)
+    for name, x in (("--hsi", x_h), ("--msi", x_m)):
+        if x.ndim != 3:
+            raise ValueError(f"{name}: expected one image (bands, height, width), got shape {tuple(x.shape)}")
+    with torch.no_grad():
+        y_hat = model(x_h[None], x_m[None])[0]
+    files.write_array(arguments.out, y_hat.numpy())
+    print(f"Wrote {arguments.out}: {' x '.join(map(str, y_hat.shape))} (bands x height x width)")
+
+
+def count(arguments: argparse.Namespace) -> None:
+    """Count parameters, multiply-accumulates (MACs) and FLOPs without running the network."""
+    with torch.device("meta"):
+        network = S3RNet.from_preset(arguments.preset, arguments.hsi_bands, arguments.msi_bands)
+        x_h = torch.empty(1, arguments.hsi_bands, arguments.size // network.scale, arguments.size // network.scale)
+        x_m = torch.empty(1, arguments.msi_bands, arguments.size, arguments.size)
+    counted = complexity.count(network, x_h, x_m)
+    print(f"parameters {counted.parameters:>12,}\nGMACs      {counted.macs / 1e9:>12,.2f}\nGFLOPs     {counted.flops / 1e9:>12,.2f}")
+
+
+def run_notebooks(arguments: argparse.Namespace) -> None:
+    """Execute every chapter; the executed copies go to runs/notebooks/, or into the chapters themselves."""
+    notebooks.execute(arguments.in_place)
+    where = notebooks.FOLDER if arguments.in_place else notebooks.EXECUTED_COPIES
+    print(f"Executed chapters: {where}\nFigures: {notebooks.REPOSITORY / 'figures'}")
+
+
+def spatial_mean(x: torch.Tensor) -> torch.Tensor:
+    """The same spectrum everywhere: an input that tells nothing about place."""
+    return x.mean(dim=(-2, -1), keepdim=True).expand_as(x)
+
+
+def _mean_and_spread(values: list[float]) -> dict[str, float]:
+    return {"mean": statistics.fmean(values), "standard_deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def _print_table(rows: dict[str, dict]) -> None:
+    headings = ("pooled PSNR", "band PSNR", "SAM [deg]", "ERGAS", "RMSE")
+    print(" " * 54 + "".join(f"{heading:>13}" for heading in headings))
+    for name, row in rows.items():
+        print(f"{name:54}" + "".join(f"{row[metric]:13.3f}" for metric in METRIC_NAMES))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m s3rnet_lite", description="Hyperspectral and multispectral image fusion with S3RNet.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        added.set_defaults(run=function)
+        return added
+
+    one = command("train", train)
+    one.add_argument("--preset", choices=PRESETS, default="lite", help="size of the network and its training settings (default: lite)")
+    one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="Landsat TM bands (default: 6)")
+    one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
+    one.add_argument("--steps", type=int, help="weight updates, if not the preset's own number")
+    one.add_argument("--snr-db", type=float, help="noise on the LR-HSI during training, in decibels (default: none)")
+    one.add_argument("--minutes", type=float, help="stop after so many minutes; needs --state to go on later")
+    one.add_argument("--state", type=Path, help="file to keep the run in, and to go on from if it exists")
+    one.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors; a .json card goes beside it)")
+
+    one = command("evaluate", evaluate)
+    one.add_argument("--checkpoint", type=Path, nargs="+", required=True, help="one or more .safetensors files of equal degradation")
+    one.add_argument("--out", type=Path, help="JSON file for the scores and where they come from")
+
+    one = command("fuse", fuse)
+    one.add_argument("--hsi", type=Path, required=True, help="LR-HSI: .npy or .npz, float (bands, height, width) in [0, 1]")
+    one.add_argument("--msi", type=Path, required=True, help="HR-MSI: the same, scale times as high and wide")
+    one.add_argument("--checkpoint", type=Path, required=True, help="trained model (.safetensors)")
+    one.add_argument("--out", type=Path, required=True, help="HR-HSI to write (.npy)")
+
+    one = command("complexity", count)
+    one.add_argument("--preset", choices=PRESETS, default="paper", help="default: paper")
+    one.add_argument("--hsi-bands", type=int, default=172, help="default: 172")
+    one.add_argument("--msi-bands", type=int, default=4, help="default: 4")
+    one.add_argument("--size", type=int, default=256, help="height and width of the HR-MSI in pixels (default: 256)")
+
+    one = command("notebooks", run_notebooks)
+    one.add_argument("--in-place", action="store_true", help="write the outputs into the chapters, for a commit")
+    return parser
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        arguments.run(arguments)
+    except (TypeError, ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

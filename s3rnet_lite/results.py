@@ -1,0 +1,43 @@
+"""Where a stored number comes from."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS_FOLDER = REPOSITORY / "data" / "results"
+
+
+def provenance(seed: int | list[int], seconds: float, device: str = "cpu") -> dict:
+    """The facts that every result stored by the command line carries: command, git commit, seed, device, versions, wall time, date.
+
+    `git_commit` ends in "+changes" if the working tree differed from it, and is "unknown" outside a git checkout.
+    """
+    return {
+        "command": shlex.join(["python", "-m", "s3rnet_lite", *sys.argv[1:]]),
+        "git_commit": _git_commit(),
+        "seed": seed,
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "wall_seconds": round(seconds, 1),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def _git_commit() -> str:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", REPOSITORY, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", "s3rnet_lite")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
