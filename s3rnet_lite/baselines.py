@@ -71,9 +71,12 @@ def apply_regression(regression: torch.Tensor, x_m: torch.Tensor) -> torch.Tenso
     return torch.einsum("cm,...mhw->...chw", linear, x_m) + constant[:, None, None]
 
 
-def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes: int = 1) -> torch.Tensor:
     """Make a guessed HR-HSI (..., C, H, W) agree with the LR-HSI: add what its own blurred version lacks, upsampled.
 
-    Seen the other way round, this is the upsampled LR-HSI plus the guess's detail.
+    Seen the other way round, this is the upsampled LR-HSI plus the guess's detail. One pass leaves a rest, because
+    interpolation does not undo the PSF; each further pass shrinks it (iterative back-projection, M. Irani and S. Peleg, 1991).
     """
-    return guess + upsample(x_h - degrade.spatial(guess), degrade.scale, "bicubic")
+    for _ in range(passes):
+        guess = guess + upsample(x_h - degrade.spatial(guess), degrade.scale, "bicubic")
+    return guess

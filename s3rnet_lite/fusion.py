@@ -20,7 +20,7 @@ class FusionModel(nn.Module):
     standard deviation 1, and gives the network's output the mean and spread, band by band, of what it has to explain.
     skip "none" leaves the whole image to the network (the paper). "bilinear" adds the upsampled LR-HSI. "injection" is
     closed-form detail injection with a better guess: the network corrects a regression, fitted on the training region, of
-    the HSI from the HR-MSI, and what the corrected guess's own blurred version lacks of the LR-HSI is added, upsampled. So
+    the HSI from the HR-MSI; then what the corrected guess's own blurred version lacks of the LR-HSI is added, upsampled, twice. So
     the network decides the detail that the LR-HSI cannot show, and never the colour that it does.
 
     Shape: x_h (B, C, h, w), x_m (B, M, h*r, w*r) in [0, 1] -> (B, C, h*r, w*r), not clipped.
@@ -63,7 +63,7 @@ class FusionModel(nn.Module):
             return output
         if self.skip == "bilinear":
             return output + baselines.bilinear(x_h, x_m, self.degrade)
-        return baselines.inject(x_h, baselines.apply_regression(self.regression, x_m) + output, self.degrade)
+        return baselines.inject(x_h, baselines.apply_regression(self.regression, x_m) + output, self.degrade, passes=2)
 
     def _fit(self, references: list[torch.Tensor]) -> None:
         """Statistics and regression from training pixels only."""

@@ -38,6 +38,8 @@ class TrainingConfig:
     snr_db: noise added to each LR-HSI crop: None, decibels, or (lowest, highest) to draw from.
     scaling, skip: see `FusionModel`.
     validate_every: steps between validations; the last step is always validated.
+    mixing: add up to this share of another crop to each; degradation is linear, so a mixture is one more possible scene
+        (as in H. Zhang et al., "mixup", 2018).
     precision: as Lightning Fabric names it, for example "32-true" or "bf16-mixed".
     """
 
@@ -51,6 +53,7 @@ class TrainingConfig:
     sam_weight: float = 0.1
     standardised_l1: bool = False
     snr_db: float | tuple[float, float] | None = None
+    mixing: float = 0.0
     scaling: str = "range"
     skip: str = "none"
     validate_every: int = 2_000
@@ -61,8 +64,8 @@ class TrainingConfig:
 CONFIGS = {
     "paper": TrainingConfig(),
     "lite": TrainingConfig(
-        steps=2_000, batch_size=8, crop=32, learning_rate=2e-3, warmup_steps=100, gate_learning_rate_factor=0.005,
-        gradient_clip=0.1, standardised_l1=True, scaling="band", skip="injection", validate_every=200,
+        steps=2_000, batch_size=8, crop=32, learning_rate=3e-3, warmup_steps=100, gate_learning_rate_factor=0.005,
+        gradient_clip=1.0, sam_weight=3.0, standardised_l1=True, mixing=0.5, scaling="band", skip="injection", validate_every=200,
     ),
 }  # fmt: skip
 CONFIGS["tiny"] = replace(CONFIGS["lite"], steps=300, validate_every=50)
@@ -86,18 +89,22 @@ class History:
 class CropSampler:
     """Random crops of reference scenes, flipped and rotated, each degraded by itself.
 
-    A crop may begin at any HR pixel, so the LR grid takes all r * r positions relative to the scene.
+    A crop may begin at any HR pixel, so the LR grid takes all r * r positions relative to the scene. `mixing` is explained
+    in `TrainingConfig`.
     """
 
-    def __init__(self, references: list[torch.Tensor], degrade: Degradation, crop: int):
+    def __init__(self, references: list[torch.Tensor], degrade: Degradation, crop: int, mixing: float = 0.0):
         largest = min(min(y.shape[-2:]) for y in references)
         if crop % degrade.scale or not degrade.scale <= crop <= largest:
             raise ValueError(f"crop: expected a multiple of {degrade.scale} up to {largest} (the training scene), got {crop}")
-        self.references, self.degrade, self.crop = references, degrade, crop
+        self.references, self.degrade, self.crop, self.mixing = references, degrade, crop, mixing
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x_h (size, C, crop/r, crop/r), x_m (size, M, crop, crop), y (size, C, crop, crop)."""
         y = torch.stack([self._crop(generator) for _ in range(size)])
+        if self.mixing:
+            share = self.mixing * torch.rand(size, 1, 1, 1, generator=generator)
+            y = y.lerp(y.roll(1, dims=0), share)
         return self.degrade.spatial(y), self.degrade.spectral(y), y
 
     def _crop(self, generator: torch.Generator) -> torch.Tensor:
@@ -137,7 +144,7 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: Traini
             srf = sensors.landsat_tm(scenes[0].wavelengths_nm, model.msi_bands, scenes[0].fwhm_nm)
             degrade = Degradation(scale=model.scale, srf=srf)
         model = FusionModel(model, degrade, config.scaling, config.skip, [scene.cube for scene in scenes])
-    sampler = CropSampler([scene.cube for scene in scenes], model.degrade, config.crop)
+    sampler = CropSampler([scene.cube for scene in scenes], model.degrade, config.crop, config.mixing)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(_parameter_groups(model, config), lr=config.learning_rate)
     history = History(model, config)

@@ -55,6 +55,15 @@ def test_groups_in_q_as_the_text_has_it_leave_too_few_parameters():
     assert parameters(paper(q_groups=43)) == 21_736_438
 
 
+@pytest.mark.parametrize(("preset", "width", "growth", "heads"), [("lite", 32, 16, 2), ("tiny", 16, 8, 1)])
+def test_small_presets_have_the_size_of_one_block_a_branch_and_a_thin_head(preset, width, growth, heads):
+    dense = sum((width + j * growth) * growth * 9 + growth for j in range(4)) + (width + 4 * growth) * width * 9 + width
+    entries = sum(bands * width * 9 + width for bands in (172, 4, 176, 176))
+    attention = 3 * (width * 16 * heads + 16 * heads) + 16 * heads * width + width + heads  # a temperature each
+    gates, head = 4 * width * 4 + 4, (width * width * 9 + width) + width * 172
+    assert parameters(S3RNet.from_preset(preset, 172, 4)) == entries + 4 * dense + attention + gates + head
+
+
 @pytest.mark.parametrize(("msi_bands", "giga_macs"), [(4, 941.83), (6, 942.04)])
 def test_the_paper_preset_does_table_1s_work(msi_bands, giga_macs):
     found = complexity.count(paper(msi_bands), torch.empty(1, 172, 64, 64), torch.empty(1, msi_bands, 256, 256))

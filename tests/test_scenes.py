@@ -97,12 +97,16 @@ def test_band_centres_and_widths_are_those_that_purdue_documents(indian_pines, i
 
 
 def test_labels_hold_sixteen_classes_with_nearly_the_published_counts(indian_pines):
-    assert indian_pines.labels.shape == (144, 144)
     counts = np.bincount(indian_pines.labels.numpy().flatten(), minlength=17)
     assert len(counts) == 17
     lost = np.array(CLASS_COUNTS) - counts[1:]
     assert lost.min() >= 0  # the last row and column are left out
     assert lost.sum() < 0.01 * sum(CLASS_COUNTS)
+
+
+def test_labels_are_those_of_the_shipped_file(indian_pines):
+    assert indian_pines.labels.dtype == torch.int64
+    np.testing.assert_array_equal(indian_pines.labels.numpy(), np.load(shipped("Indian_pines_gt.npy"))[:144, :144])
 
 
 def test_labels_lie_on_the_image_the_right_way_round(indian_pines):

@@ -118,6 +118,7 @@ def test_four_bands_leave_the_shortwave_infrared_of_indian_pines_unseen_and_six_
     ("arguments", "message"),
     [
         ({"wavelengths_nm": WIDE_GRID / 1000}, "nanometres"),
+        ({"wavelengths_nm": WIDE_GRID * 10}, "nanometres"),
         ({"wavelengths_nm": WIDE_GRID, "bands": 5}, r"\(4, 6\), got 5"),
         ({"wavelengths_nm": np.arange(900.0, 2400.0, 10.0)}, "TM band 1 .*no support"),
         ({"wavelengths_nm": np.arange(400.0, 1000.0, 10.0), "bands": 6}, "TM band 5 .*no support"),
