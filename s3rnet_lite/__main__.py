@@ -1,4 +1,4 @@
-"""The command line: `python -m s3rnet_lite train | evaluate | fuse | complexity | notebooks`."""
+"""The command line: `python -m s3rnet_lite train | evaluate | ablate | fuse | complexity | notebooks`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import baselines, complexity, files, metrics, notebooks, results, scenes, sensors, training
+from . import ablations, baselines, complexity, files, metrics, notebooks, results, scenes, sensors, training
 from .s3rnet import PRESETS, S3RNet
 
 METRIC_NAMES = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
@@ -78,6 +78,18 @@ def evaluate(arguments: argparse.Namespace) -> None:
         }  # fmt: skip
         files.write_json(arguments.out, content)
         print(f"Wrote {arguments.out}")
+
+
+def ablate(arguments: argparse.Namespace) -> None:
+    """Train the lite preset with one part changed at a time, and validate each variant (never on the test region)."""
+    began = time.perf_counter()
+    rows = [ablations.run(name, arguments.msi_bands, arguments.steps, arguments.seed) for name in ablations.VARIANTS]
+    content = {
+        "msi_bands": arguments.msi_bands, "steps": arguments.steps, "variants": rows,
+        "provenance": results.provenance(arguments.seed, time.perf_counter() - began),
+    }  # fmt: skip
+    files.write_json(arguments.out, content)
+    print(f"Wrote {arguments.out}")
 
 
 def fuse(arguments: argparse.Namespace) -> None:
@@ -148,6 +160,12 @@ def _parser() -> argparse.ArgumentParser:
     one = command("evaluate", evaluate)
     one.add_argument("--checkpoint", type=Path, nargs="+", required=True, help="one or more .safetensors files of equal degradation")
     one.add_argument("--out", type=Path, help="JSON file for the scores and where they come from")
+
+    one = command("ablate", ablate)
+    one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="Landsat TM bands (default: 6)")
+    one.add_argument("--steps", type=int, default=400, help="weight updates of each variant (default: 400)")
+    one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
+    one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
 
     one = command("fuse", fuse)
     one.add_argument("--hsi", type=Path, required=True, help="LR-HSI: .npy or .npz, float (bands, height, width) in [0, 1]")

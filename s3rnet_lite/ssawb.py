@@ -31,19 +31,18 @@ class ChannelAttention(nn.Module):
 
     def forward(self, f_q: torch.Tensor, f_k: torch.Tensor, f_v: torch.Tensor) -> torch.Tensor:
         batch, _, height, width = f_q.shape
-        q, k, v = (
-            project(f).reshape(batch, self.heads, -1, height * width)
-            for project, f in ((self.to_q, f_q), (self.to_k, f_k), (self.to_v, f_v))
-        )  # (B, heads, d, H*W)
-        if self.normalise:
-            logits = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * self.temperature
-        else:
-            logits = q @ k.mT / q.shape[2] ** 0.5
-        attention = logits.softmax(dim=-1)  # (B, heads, d, d)
-        weight = self.to_out.weight.reshape(-1, self.heads, v.shape[2])  # (width, heads, d)
+        attention = self.logits(self.to_q(f_q), self.to_k(f_k)).softmax(dim=-1)  # (B, heads, d, d)
+        weight = self.to_out.weight.reshape(-1, self.heads, attention.shape[-1])  # (width, heads, d)
         folded = torch.einsum("ohd,bhde->bohe", weight, attention).flatten(2)  # (B, width, heads*d)
-        attended = (folded @ v.flatten(1, 2)).reshape(batch, -1, height, width)
+        attended = (folded @ self.to_v(f_v).flatten(2)).reshape(batch, -1, height, width)
         return attended + self.to_out.bias[:, None, None]
+
+    def logits(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        """What the softmax sees: projected features (B, heads*d, H, W) twice -> (B, heads, d, d)."""
+        q, k = (x.flatten(2).unflatten(1, (self.heads, -1)) for x in (q, k))  # (B, heads, d, H*W)
+        if self.normalise:
+            return F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * self.temperature
+        return q @ k.mT / q.shape[2] ** 0.5
 
 
 class SSAWB(nn.Module):

@@ -140,10 +140,7 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: Traini
     """
     scenes = [train] if isinstance(train, Scene) else list(train)
     if not isinstance(model, FusionModel):
-        if degrade is None:
-            srf = sensors.landsat_tm(scenes[0].wavelengths_nm, model.msi_bands, scenes[0].fwhm_nm)
-            degrade = Degradation(scale=model.scale, srf=srf)
-        model = FusionModel(model, degrade, config.scaling, config.skip, [scene.cube for scene in scenes])
+        model = wrap(model, scenes, config, degrade)
     sampler = CropSampler([scene.cube for scene in scenes], model.degrade, config.crop, config.mixing)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(_parameter_groups(model, config), lr=config.learning_rate)
@@ -187,6 +184,14 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: Traini
         if out_of_time:
             break
     return history
+
+
+def wrap(network: nn.Module, scenes: list[Scene], config: TrainingConfig, degrade: Degradation | None = None) -> FusionModel:
+    """The `FusionModel` that `config` asks for, with the statistics of these training scenes; arguments as for `fit`."""
+    if degrade is None:
+        srf = sensors.landsat_tm(scenes[0].wavelengths_nm, network.msi_bands, scenes[0].fwhm_nm)
+        degrade = Degradation(scale=network.scale, srf=srf)
+    return FusionModel(network, degrade, config.scaling, config.skip, [scene.cube for scene in scenes])
 
 
 def validate(model: FusionModel, scene: Scene) -> dict:

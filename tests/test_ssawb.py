@@ -127,7 +127,7 @@ def test_there_is_one_gate_between_zero_and_one_for_each_branch_and_pixel():
     with record(ssawb.gates) as gates:
         ssawb(*features(4, 2, 6, 4, 5))
     assert gates[0].shape == (2, 4, 4, 5)
-    assert 0 < float(gates[0].min()) < float(gates[0].max()) < 1
+    assert 0 < gates[0].min().item() < gates[0].max().item() < 1
 
 
 @given(st.floats(-4, 4))
@@ -141,14 +141,14 @@ def test_a_gate_bias_starts_every_gate_at_its_sigmoid(bias):
 
 def test_without_a_gate_bias_the_gates_start_apart():
     with_default = block()
-    assert float(with_default.gates[0].weight.std()) > 0
+    assert with_default.gates[0].weight.std().item() > 0
     assert len(with_default.gates[0].bias.unique()) == 4
 
 
 def test_closed_gates_silence_all_and_one_open_gate_passes_its_branch():
     ssawb = block(gate_bias=-40)
     inputs = features(4, 1, 6, 4, 5)
-    assert float(ssawb(*inputs).abs().max()) < 1e-12
+    assert ssawb(*inputs).abs().max().item() < 1e-12
     for branch in range(3):
         with torch.no_grad():
             ssawb.gates[0].bias.fill_(-40)[branch] = 40
