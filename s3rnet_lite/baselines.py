@@ -55,20 +55,19 @@ def upsample(x: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
 
 
 def fit_regression(x_m: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Least squares y = R [x_m; 1] over pixels: HR-MSI (..., M, H, W) and HSI (..., C, H, W) -> R (C, M + 1), float32.
+    """Least squares y = R [x_m; 1] over the pixels of each image: (..., M, H, W) and (..., C, H, W) -> R (..., C, M + 1).
 
-    Solved in float64 by `torch.linalg.lstsq`. Both images need the same pixels.
+    Solved in float64 by `torch.linalg.lstsq`, returned in float32. Both images need the same pixels.
     """
-    inputs = x_m.movedim(-3, -1).flatten(0, -2).double()
-    inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
-    targets = y.movedim(-3, -1).flatten(0, -2).double()
-    return torch.linalg.lstsq(inputs, targets).solution.T.float()
+    inputs = x_m.flatten(-2).mT.double()
+    inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
+    return torch.linalg.lstsq(inputs, y.flatten(-2).mT.double()).solution.mT.float()
 
 
 def apply_regression(regression: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
-    """R [x_m; 1]: (C, M + 1) and (..., M, H, W) -> (..., C, H, W), an HSI predicted from the HR-MSI alone."""
-    linear, constant = regression[:, :-1].to(x_m), regression[:, -1].to(x_m)
-    return torch.einsum("cm,...mhw->...chw", linear, x_m) + constant[:, None, None]
+    """R [x_m; 1]: (..., C, M + 1) and (..., M, H, W) -> (..., C, H, W), an HSI predicted from the HR-MSI alone."""
+    linear, constant = regression[..., :-1].to(x_m), regression[..., -1].to(x_m)
+    return torch.einsum("...cm,...mhw->...chw", linear, x_m) + constant[..., None, None]
 
 
 def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes: int = 1) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import numpy as np
 import scipy.sparse
 import torch
 
@@ -17,7 +18,7 @@ class Degradation:
     Section II-B of the paper: X_h = YB and X_m = DY. B blurs with a Gaussian point spread function (PSF) centred on each
     scale x scale block, with reflected borders, and keeps one value a block, so the centre of LR pixel i lies at HR
     coordinate `scale * i + (scale - 1) / 2`, where resampling with `align_corners=False` expects it. D is the SRF.
-    The PSF has an even number of taps for an even scale, an odd number for an odd one, and reaches at least 3 sigma.
+    The PSF has an even number of taps for an even scale, an odd number for an odd one, and spans at least 6 sigma.
 
     Args:
         scale: ratio of pixel sizes r, at least 1.
@@ -33,17 +34,19 @@ class Degradation:
 
     def __init__(self, scale: int = 4, psf_sigma: float = 1.7, srf: torch.Tensor | None = None,
                  snr_db: float | None = None, seed: int = 0, msi_snr_db: float | None = None):  # fmt: skip
-        if not isinstance(scale, int) or scale < 1:
+        if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1:
             raise ValueError(f"scale: expected a whole number of at least 1, got {scale!r}")
         if not (math.isfinite(psf_sigma) and psf_sigma > 0):
             raise ValueError(f"psf_sigma: expected a positive number of HR pixels, got {psf_sigma!r}")
-        if not isinstance(srf, torch.Tensor) or srf.ndim != 2 or not srf.is_floating_point():
-            raise TypeError(f"srf: expected a floating-point tensor (M, C), got {srf if srf is None else type(srf).__name__}")
+        if not isinstance(srf, torch.Tensor) or srf.ndim != 2 or not srf.is_floating_point() or srf.numel() == 0:
+            raise TypeError(f"srf: expected a non-empty floating-point tensor (M, C), got {srf if srf is None else type(srf).__name__}")
         if not torch.allclose(srf.sum(1), torch.ones(1, dtype=srf.dtype, device=srf.device), atol=1e-4):
             raise ValueError(f"srf: expected rows that sum to 1, got sums {srf.sum(1).tolist()}")
+        for name, value in (("snr_db", snr_db), ("msi_snr_db", msi_snr_db)):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name}: expected a finite number of decibels or None, got {value!r}")
         self.scale, self.psf_sigma, self.srf = scale, float(psf_sigma), srf
         self.snr_db, self.msi_snr_db, self.seed = snr_db, msi_snr_db, seed
-        self.psf = gaussian_psf(self.psf_sigma, scale)
 
     def __call__(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """HR-HSI (..., C, H, W) -> LR-HSI (..., C, H/r, W/r) and HR-MSI (..., M, H, W), with the noise asked for."""
@@ -60,15 +63,10 @@ class Degradation:
         """YB without noise: (..., C, H, W) -> (..., C, H/r, W/r), for any C. Linear and differentiable.
 
         Raises:
-            TypeError, ValueError: as `check_cube`, or H or W not divisible by r or smaller than the PSF needs.
+            TypeError, ValueError: as `check_cube` (NaN and infinity pass), or H or W not divisible by r or too small for the PSF.
         """
         check_cube("y", y, finite=False)
         height, width = y.shape[-2:]
-        pad = (len(self.psf) - self.scale) // 2
-        if height % self.scale or width % self.scale:
-            raise ValueError(f"y: expected height and width divisible by the scale {self.scale}, got {height}x{width}")
-        if min(height, width) <= pad:
-            raise ValueError(f"y: expected height and width of at least {pad + 1} for this PSF, got {height}x{width}")
         return self._axis_matrix(height, y) @ y @ self._axis_matrix(width, y).mT
 
     def spectral(self, y: torch.Tensor) -> torch.Tensor:
@@ -93,17 +91,20 @@ class Degradation:
         Returns:
             (H/r * W/r, H * W) float64.
         """
-        rows, columns = (blur_and_decimate_matrix(length, self.psf_sigma, self.scale).numpy() for length in (height, width))
+        rows, columns = (blur_and_decimate_matrix(length, self.psf_sigma, self.scale) for length in (height, width))
         return scipy.sparse.csr_array(scipy.sparse.kron(rows, columns))
 
     def _axis_matrix(self, length: int, like: torch.Tensor) -> torch.Tensor:
-        return blur_and_decimate_matrix(length, self.psf_sigma, self.scale).to(like)
+        return torch.from_numpy(blur_and_decimate_matrix(length, self.psf_sigma, self.scale)).to(like)
 
     def card(self) -> dict:
         """Everything that defines this operator, ready for JSON; `Degradation.from_card` undoes it."""
         return {
             "scale": self.scale,
-            "psf": {"kind": "gaussian", "sigma": self.psf_sigma, "taps": len(self.psf), "phase": "block centre", "border": "reflect"},
+            "psf": {
+                "kind": "gaussian", "sigma": self.psf_sigma, "taps": len(gaussian_psf(self.psf_sigma, self.scale)),
+                "phase": "block centre", "border": "reflect",
+            },
             "srf": self.srf.tolist(),
             "snr_db": self.snr_db,
             "msi_snr_db": self.msi_snr_db,
@@ -114,15 +115,21 @@ class Degradation:
     @classmethod
     def from_card(cls, card: dict) -> Degradation:
         """The operator that `card` describes."""
-        return cls(card["scale"], card["psf"]["sigma"], torch.tensor(card["srf"]), card["snr_db"], card["seed"], card["msi_snr_db"])
+        return cls(
+            card["scale"],
+            card["psf"]["sigma"],
+            torch.tensor(card["srf"], dtype=torch.float64),
+            card["snr_db"],
+            card["seed"],
+            card["msi_snr_db"],
+        )
 
 
-def gaussian_psf(sigma: float, scale: int) -> torch.Tensor:
-    """One axis of the PSF: float64 taps that sum to 1, as many (mod 2) as `scale`, reaching at least 3 sigma."""
-    half_width = math.ceil(3 * sigma)
-    taps = max(2 * half_width + scale % 2, scale)
-    positions = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
-    weights = torch.exp(-0.5 * (positions / sigma) ** 2)
+def gaussian_psf(sigma: float, scale: int) -> np.ndarray:
+    """One axis of the PSF: float64 taps that sum to 1, as many (mod 2) as `scale`, spanning at least 6 sigma."""
+    taps = max(2 * math.ceil(3 * sigma) + scale % 2, scale)
+    positions = np.arange(taps) - (taps - 1) / 2
+    weights = np.exp(-0.5 * (positions / sigma) ** 2)
     return weights / weights.sum()
 
 
@@ -139,11 +146,17 @@ def add_noise(x: torch.Tensor, snr_db: float, generator: torch.Generator | None 
 
 
 @cache
-def blur_and_decimate_matrix(length: int, sigma: float, scale: int) -> torch.Tensor:
-    """One axis of B: (length / scale, length) float64, with reflected borders. The PSF is separable, so X_h = R Y C^T."""
+def blur_and_decimate_matrix(length: int, sigma: float, scale: int) -> np.ndarray:
+    """One axis of B: (length / scale, length) float64, with reflected borders. The PSF is separable, so X_h = R Y C^T.
+
+    Raises:
+        ValueError: `length` is not divisible by `scale`, or too short for the PSF's reflection.
+    """
     taps = gaussian_psf(sigma, scale)
     pad = (len(taps) - scale) // 2
-    matrix = torch.zeros(length // scale, length, dtype=torch.float64)
+    if length % scale or length <= pad:
+        raise ValueError(f"y: expected height and width divisible by the scale {scale} and at least {pad + 1} (PSF), got {length}")
+    matrix = np.zeros((length // scale, length))
     for i in range(length // scale):
         for k, weight in enumerate(taps):
             j = abs(scale * i - pad + k)

@@ -24,10 +24,15 @@ class DFAB(nn.Module):
         growth: channels that each of the first four convolutions adds.
         kernel_size: 3 (Fig. 3, Table I) or 1 (Eq. 2 as printed); odd.
         groups: groups of every convolution; must divide `width` and `growth`.
+
+    Raises:
+        ValueError: an even kernel size, or groups that do not divide the channels.
     """
 
     def __init__(self, width: int, growth: int, kernel_size: int = 3, groups: int = 1):
         super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
         outputs = [growth] * 4 + [width]
         inputs = [width + j * growth for j in range(5)]
         self.convolutions = nn.ModuleList(

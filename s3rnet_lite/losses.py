@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-EPSILON = 1e-6  # far below any spectrum of a [0, 1] scene, far above float32 rounding of its square
+EPSILON = 1e-6  # smooths the length of a difference of unit spectra
+DARKEST = 1e-3  # spectra of a smaller norm count as all zero: their direction is noise, and its gradient would be huge
 
 
 def spectral_angle(y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -19,7 +20,7 @@ def spectral_angle(y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """
     squared = (_unit(y_hat) - _unit(y)).square().sum(dim=-3)
     smooth = (squared + EPSILON**2).sqrt() - EPSILON
-    return (2 * torch.atan2(smooth, (4 - squared).clamp_min(EPSILON).sqrt())).mean()
+    return (2 * torch.atan2(smooth, (4 - squared).clamp_min(EPSILON**2).sqrt())).mean()
 
 
 def l1_sam_loss(y_hat: torch.Tensor, y: torch.Tensor, sam_weight: float = 0.1, band_scale: torch.Tensor | None = None) -> torch.Tensor:
@@ -37,4 +38,5 @@ def l1_sam_loss(y_hat: torch.Tensor, y: torch.Tensor, sam_weight: float = 0.1, b
 
 
 def _unit(y: torch.Tensor) -> torch.Tensor:
-    return y / y.square().sum(dim=-3, keepdim=True).clamp_min(EPSILON**2).sqrt()
+    squared = y.square().sum(dim=-3, keepdim=True)
+    return torch.where(squared > DARKEST**2, y / squared.clamp_min(DARKEST**2).sqrt(), 0.0)

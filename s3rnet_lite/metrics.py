@@ -51,8 +51,10 @@ def ergas(y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4) -> float:
     Source: L. Wald, Data Fusion, 2002; with 100 / r as in the paper (some packages have 100 / r^2).
 
     Raises:
-        ValueError: a band of the reference has mean 0.
+        ValueError: a band of the reference has mean 0, or `scale` is not positive.
     """
+    if not scale > 0:
+        raise ValueError(f"scale: expected a positive ratio of pixel sizes, got {scale!r}")
     y_hat, y = _pair(y_hat, y)
     means = y.mean(dim=(-2, -1))
     if bool((means == 0).any()):
@@ -108,15 +110,22 @@ def noise_ceiling(y: torch.Tensor, scale: int = 4, unit: float = 1.0) -> dict[st
     Good to about 2 dB: structured noise that bands share is missed.
 
     Args:
-        y: one reference (C, H, W) with more pixels than bands.
+        y: one reference (C, H, W) with many more pixels than bands.
+
+    Raises:
+        ValueError: a batch, too few pixels, or bands that depend on each other exactly.
     """
-    pixels = check_cube("y", y).detach().double().flatten(1)
+    if check_cube("y", y).ndim != 3:
+        raise ValueError(f"y: expected one image (C, H, W), got shape {tuple(y.shape)}")
+    pixels = y.detach().double().flatten(1)
     bands, count = pixels.shape
     if count <= 2 * bands:
         raise ValueError(f"y: expected many more pixels than its {bands} bands to regress on, got {count}")
     centred = pixels - pixels.mean(1, keepdim=True)
     # The residual of regressing band b on the rest is row b of the inverse covariance, divided by its diagonal.
-    precision = torch.linalg.inv(centred @ centred.T)
+    precision, singular = torch.linalg.inv_ex(centred @ centred.T)
+    if int(singular):
+        raise ValueError("y: a band is constant or an exact mixture of others, so its noise cannot be told from its signal")
     noise = precision @ centred / precision.diagonal()[:, None] * math.sqrt(count / (count - bands))
     return evaluate((pixels - noise).reshape(y.shape), y.double(), scale, unit)
 
@@ -135,7 +144,7 @@ def _peak(y: torch.Tensor, peak: str | float) -> torch.Tensor:
         values = y.amax(dim=(-2, -1))
     elif peak == "max":
         values = y.amax(dim=(-3, -2, -1))[..., None]
-    elif isinstance(peak, (int, float)) and math.isfinite(peak) and peak > 0:
+    elif isinstance(peak, (int, float)) and not isinstance(peak, bool) and math.isfinite(peak) and peak > 0:
         values = y.new_full((*y.shape[:-3], 1), float(peak))
     else:
         raise ValueError(f"peak: expected 'band', 'max' or a positive number, got {peak!r}")

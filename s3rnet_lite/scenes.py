@@ -96,9 +96,11 @@ def split(scene: Scene, gap: int = 16, multiple: int = 4) -> tuple[Scene, Scene,
         multiple: heights and widths are made divisible by this (the fusion scale).
 
     Raises:
-        ValueError: the scene is too small for three non-empty regions.
+        ValueError: a negative gap, or a scene too small for three non-empty regions.
     """
     height, width = scene.cube.shape[-2:]
+    if gap < 0 or multiple < 1:
+        raise ValueError(f"gap, multiple: expected at least 0 and 1 pixels, got {gap} and {multiple}")
 
     def part(length: int, share: float) -> int:
         return round(length * share / multiple) * multiple

@@ -94,9 +94,9 @@ def _overlaps(wavelengths_nm, bands: int, fwhm_nm) -> tuple[np.ndarray, np.ndarr
         raise ValueError(f"wavelengths_nm: expected nanometres (100 to 20000), got {centres.min():g} to {centres.max():g}")
     if fwhm_nm is None:
         fwhm_nm = np.median(np.diff(np.sort(centres)))
-    sigma = np.broadcast_to(np.asarray(fwhm_nm, dtype=float), centres.shape) / np.sqrt(8 * np.log(2))
-    if not (np.isfinite(sigma) & (sigma > 0)).all():
-        raise ValueError("fwhm_nm: expected positive, finite widths in nanometres")
+    sigma = np.asarray(fwhm_nm, dtype=float) / np.sqrt(8 * np.log(2))
+    if sigma.shape not in ((), centres.shape) or not (np.isfinite(sigma) & (sigma > 0)).all():
+        raise ValueError(f"fwhm_nm: expected {centres.size} positive, finite widths in nanometres, got shape {sigma.shape}")
     weights, coverage = [], []
     for number in LANDSAT_TM_BANDS[bands]:
         response_nm, response = landsat_tm_responses()[number]

@@ -22,9 +22,18 @@ def test_regression_recovers_a_known_affine_map():
     x_m = torch.rand(2, 3, 8, 9)
     y = torch.einsum("cm,bmhw->bchw", matrix, x_m) + constant[:, None, None]
     found = baselines.fit_regression(x_m, y)
-    assert found.shape == (6, 4)
-    torch.testing.assert_close(found[:, :3], matrix, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[:, 3], constant, atol=1e-5, rtol=0)
+    assert found.shape == (2, 6, 4)
+    for image in found:  # one regression an image
+        torch.testing.assert_close(image[:, :3], matrix, atol=1e-5, rtol=0)
+        torch.testing.assert_close(image[:, 3], constant, atol=1e-5, rtol=0)
+
+
+def test_a_batch_is_fused_image_by_image():
+    degrade = Degradation(srf=torch.full((2, 6), 1 / 6))
+    x_h, x_m = torch.rand(3, 6, 8, 8), torch.rand(3, 2, 32, 32)
+    together = baselines.run("detail_injection", x_h, x_m, degrade)
+    for i in range(3):
+        torch.testing.assert_close(together[i], baselines.run("detail_injection", x_h[i], x_m[i], degrade), atol=1e-5, rtol=0)
 
 
 def test_regression_leaves_residuals_that_no_msi_band_explains():

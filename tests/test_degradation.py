@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from s3rnet_lite import Degradation
+from s3rnet_lite.degradation import gaussian_psf
 
 
 def random_srf(msi_bands: int = 2, hsi_bands: int = 3, dtype=torch.float32) -> torch.Tensor:
@@ -54,7 +55,7 @@ def test_spatial_equals_a_blur_by_scipy_read_at_block_centres(size):
 
 def test_the_psf_is_normalised_symmetric_and_as_wide_as_asked():
     for scale in (1, 2, 3, 4, 8):
-        psf = Degradation(scale, 1.7, random_srf()).psf.numpy()
+        psf = gaussian_psf(1.7, scale)
         positions = np.arange(len(psf)) - (len(psf) - 1) / 2
         assert len(psf) % 2 == scale % 2
         assert psf.sum() == pytest.approx(1)
@@ -122,7 +123,6 @@ def test_spatial_has_the_right_gradient(scale):
     assert torch.autograd.gradcheck(Degradation(scale, 0.6, random_srf()).spatial, y)
 
 
-@pytest.mark.xfail(strict=True, reason="the cached matrix of one axis remembers the mode of its first use")
 @pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.device("meta")], ids=["inference", "meta"])
 def test_the_mode_of_the_first_use_does_not_matter_later(mode):
     sigma = 0.71 if mode is torch.inference_mode else 0.72  # used by no other test
@@ -259,7 +259,7 @@ def test_bad_images_are_refused_with_a_reason(y, error, message):
 def test_sides_must_be_divisible_by_the_scale(height, width, scale):
     degrade, y = Degradation(scale, 1.0, random_srf()), torch.rand(3, height, width)
     if height % scale or width % scale:
-        with pytest.raises(ValueError, match=f"divisible by the scale {scale}, got {height}x{width}"):
+        with pytest.raises(ValueError, match=f"divisible by the scale {scale} "):
             degrade(y)
     else:
         assert degrade(y)[0].shape == (3, height // scale, width // scale)

@@ -94,7 +94,7 @@ def test_statistics_of_several_scenes_are_pooled(train_cube, degrade6):
 
 @pytest.mark.parametrize(("scaling", "skip"), [("bands", "none"), ("band", "bicubic")])
 def test_unknown_options_are_named(scaling, skip, degrade6):
-    with pytest.raises(ValueError, match="scaling|skip"):
+    with pytest.raises(ValueError, match=r"(scaling|skip): expected one of"):
         FusionModel(Silent(170, 4), degrade6, scaling, skip)
 
 

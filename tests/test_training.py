@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from s3rnet_lite import S3RNet, metrics, training
+from s3rnet_lite import S3RNet, baselines, metrics, training
 from s3rnet_lite.fusion import FusionModel
 from s3rnet_lite.training import CONFIGS, CropSampler, TrainingConfig, fit, predict
 
@@ -91,7 +91,7 @@ def test_a_finished_state_file_trains_no_further(small_train, small_val, tmp_pat
 def test_a_state_of_another_run_is_refused(small_train, small_val, tmp_path):
     state = tmp_path / "state.safetensors"
     fit(tiny(), small_train, small_val, QUICK, state_file=state, progress=False)
-    with pytest.raises(ValueError, match="learning_rate was 0.00"):
+    with pytest.raises(ValueError, match=r"learning_rate was 0\.00"):
         fit(tiny(), small_train, small_val, replace(QUICK, learning_rate=1.0), state_file=state, progress=False)
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(ValueError, match="damaged"):
@@ -144,13 +144,15 @@ def test_gates_learn_more_slowly_by_the_factor_asked_for(small_train, small_val)
 
 @pytest.mark.parametrize("msi_bands", [4, 6])
 def test_five_of_five_seeds_learn(msi_bands, indian_pines_split):
-    """The paper's recipe from random weights, and ours: after 30 steps every seed has a lower loss and four live gates."""
+    """From a bilinear skip, which knows no detail, 60 steps lead well beyond bicubic on unseen pixels, with four live gates."""
     train, val, _ = indian_pines_split
-    config = replace(CONFIGS["tiny"], steps=30, warmup_steps=5, validate_every=30, batch_size=4, skip="bilinear")
+    config = replace(CONFIGS["tiny"], steps=60, warmup_steps=10, validate_every=60, batch_size=4, skip="bilinear")
     for seed in range(5):
         torch.manual_seed(seed)
         history = fit(S3RNet.from_preset("tiny", 170, msi_bands), train, val, replace(config, seed=seed), progress=False)
-        assert sum(history.loss[-5:]) < 0.8 * sum(history.loss[:5])
+        degrade = history.model.degrade
+        bicubic = metrics.pooled_psnr(baselines.bicubic(*degrade(val.cube), degrade), val.cube)
+        assert history.validation[-1]["psnr_pooled_scene_peak"] > bicubic + 1.0
         assert min(history.validation[-1]["gate_means"]) > 0.05
 
 

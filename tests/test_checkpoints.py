@@ -1,0 +1,126 @@
+"""Stored models: a round trip, and every way a file can be wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from s3rnet_lite import S3RNet, baselines, metrics, training
+from s3rnet_lite.__main__ import spatial_mean
+from s3rnet_lite.fusion import FusionModel
+from s3rnet_lite.sensors import DATA_FOLDER
+
+SHIPPED = sorted(DATA_FOLDER.glob("s3rnet_*.safetensors"))
+
+
+@pytest.fixture
+def stored(tmp_path, small_train, degrade6) -> tuple[Path, FusionModel]:
+    model = FusionModel(S3RNet.from_preset("tiny", 170, 6), degrade6, "band", "injection", small_train.cube).eval()
+    path = tmp_path / "model.safetensors"
+    training.save_checkpoint(path, model, "tiny", {"provenance": {"seed": 0}})
+    return path, model
+
+
+def test_a_loaded_model_answers_like_the_stored_one(stored, small_val):
+    path, model = stored
+    x_h, x_m = (x[None] for x in model.degrade(small_val.cube))
+    assert torch.equal(training.load_checkpoint(path)(x_h, x_m), model(x_h, x_m))
+    assert not any(file.name.startswith(".") for file in path.parent.iterdir())  # no temporary files left
+
+
+def test_the_card_rebuilds_the_degradation(stored):
+    path, model = stored
+    assert training.load_checkpoint(path).degrade.card() == model.degrade.card()
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 10_000, -1])
+def test_truncated_files_are_refused(keep, stored):
+    path, _ = stored
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="damaged, or not a safetensors file"):
+        training.load_checkpoint(path)
+
+
+def test_foreign_files_are_refused(stored):
+    path, _ = stored
+    torch.save({"weights": torch.ones(3)}, path)
+    with pytest.raises(ValueError, match="damaged, or not a safetensors file"):
+        training.load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": {"name": "s3rnet", "preset": "lite", "hsi_bands": 170, "msi_bands": 6}}, "tensors do not fit its card"),
+        ({"network": {"name": "s3rnet", "preset": "tiny", "hsi_bands": 170, "msi_bands": 4}}, "tensors do not fit its card"),
+        ({"fusion": {"scaling": "band", "skip": "none"}}, "regression: card None"),
+        ({"network": {"preset": "tiny"}}, "not the card of a checkpoint"),
+        ({"network": {"name": "s3rnet", "preset": "huge", "hsi_bands": 170, "msi_bands": 6}}, "expected one of"),
+    ],
+)
+def test_a_card_of_another_model_is_refused(change, message, stored):
+    path, _ = stored
+    card = path.with_suffix(".json")
+    card.write_text(json.dumps({**json.loads(card.read_text()), **change}))
+    with pytest.raises(ValueError, match=message):
+        training.load_checkpoint(path)
+
+
+def test_a_card_that_is_no_json_is_refused(stored):
+    path, _ = stored
+    path.with_suffix(".json").write_text('{"network": ')
+    with pytest.raises(ValueError, match="not the card of a checkpoint"):
+        training.load_checkpoint(path)
+
+
+def test_missing_files_are_named(tmp_path, stored):
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
+        training.load_checkpoint(tmp_path / "none.safetensors")
+    shutil.move(stored[0].with_suffix(".json"), tmp_path / "elsewhere.json")
+    with pytest.raises(FileNotFoundError, match=r"model\.json"):
+        training.load_checkpoint(stored[0])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_checkpoints_are_small_and_say_where_they_come_from(path):
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert path.stat().st_size <= 3 * 2**20
+    facts = card["provenance"]
+    assert set(facts) == {"command", "git_commit", "seed", "device", "torch", "python", "wall_seconds", "date"}
+    assert len(facts["git_commit"]) == 40  # a commit, with no changes on top
+    assert facts["wall_seconds"] <= 600
+    assert card["training"]["validation"][-1]["step"] == card["training"]["config"]["steps"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_checkpoints_beat_the_closed_form_on_unseen_pixels(path, indian_pines_split):
+    """In all four metrics; the regression is fitted on the training region, as the network is."""
+    train, _, test = indian_pines_split
+    model = training.load_checkpoint(path)
+    x_h, x_m = model.degrade(test.cube)
+    guess = baselines.apply_regression(baselines.fit_regression(model.degrade.spectral(train.cube), train.cube), x_m)
+    closed_form = metrics.evaluate(baselines.inject(x_h, guess, model.degrade), test.cube)
+    ours = metrics.evaluate(training.predict(model, test)[0], test.cube)
+    assert ours["psnr_pooled_scene_peak"] > closed_form["psnr_pooled_scene_peak"] + 0.5
+    assert ours["psnr_band_mean_band_peak"] > closed_form["psnr_band_mean_band_peak"]
+    assert ours["sam_degrees"] < closed_form["sam_degrees"]
+    assert ours["ergas"] < closed_form["ergas"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_checkpoints_use_both_inputs_and_all_four_branches(path, indian_pines_split):
+    _, _, test = indian_pines_split
+    model = training.load_checkpoint(path)
+    x_h, x_m = (x[None] for x in model.degrade(test.cube))
+    y_hat, gates = training.predict(model, test)
+    full = metrics.pooled_psnr(y_hat, test.cube)
+    with torch.no_grad():
+        assert metrics.pooled_psnr(model(spatial_mean(x_h), x_m)[0], test.cube) < full - 3
+        assert metrics.pooled_psnr(model(x_h, spatial_mean(x_m))[0], test.cube) < full - 3
+    assert min(gates) > 0.05
+
+
+def test_there_is_a_checkpoint_for_four_and_for_six_bands():
+    assert [path.stem for path in SHIPPED] == ["s3rnet_lite_4bands", "s3rnet_lite_6bands"]

@@ -1,0 +1,106 @@
+"""The command line, run as a stranger would."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from s3rnet_lite import S3RNet, training
+from s3rnet_lite.fusion import FusionModel
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "s3rnet_lite", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, small_train, degrade6):
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    model = FusionModel(S3RNet.from_preset("tiny", 170, 6), degrade6, "band", "injection", small_train.cube)
+    training.save_checkpoint(path, model, "tiny", {"training": {"config": {"seed": 0}}, "provenance": {"wall_seconds": 0.0}})
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path, small_val, degrade6):
+    x_h, x_m = degrade6(small_val.cube)
+    np.save(tmp_path / "hsi.npy", x_h.numpy())
+    np.savez(tmp_path / "msi.npz", x_m=x_m.numpy())
+    return tmp_path / "hsi.npy", tmp_path / "msi.npz"
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "ablate", "fuse", "complexity", "notebooks"])
+def test_every_command_explains_itself(command):
+    shown = run(command, "--help")
+    assert shown.returncode == 0 and "usage: python -m s3rnet_lite " + command in shown.stdout
+
+
+def test_fuse_writes_what_the_model_answers(checkpoint, pair, tmp_path):
+    out = tmp_path / "deeper" / "fused.npy"
+    done = run("fuse", "--hsi", pair[0], "--msi", pair[1], "--checkpoint", checkpoint, "--out", out)
+    assert done.returncode == 0 and "170 x 16 x 16" in done.stdout
+    x_h, x_m = torch.from_numpy(np.load(pair[0])), torch.from_numpy(np.load(pair[1])["x_m"])
+    with torch.no_grad():
+        expected = training.load_checkpoint(checkpoint)(x_h[None], x_m[None])[0]
+    np.testing.assert_allclose(np.load(out), expected, atol=1e-5)
+
+
+def bad_inputs():
+    good_h, good_m = np.random.default_rng(0).random((170, 4, 4), np.float32), np.random.default_rng(1).random((6, 16, 16), np.float32)
+    yield "bands", good_h[:169], good_m, "expected 170 bands"
+    yield "size", good_h, good_m[:, :15], "expected height and width (16, 16)"
+    yield "nan", np.where(good_h > 0.9, np.nan, good_h), good_m, "NaN"
+    yield "integers", (good_h * 1000).astype(np.uint16), good_m, "floating-point"
+    yield "empty", good_h[:, :0], good_m, "non-empty"
+    yield "batch", good_h[None], good_m[None], "one image (bands, height, width)"
+
+
+@pytest.mark.parametrize(("x_h", "x_m", "message"), [pytest.param(*case[1:], id=case[0]) for case in bad_inputs()])
+def test_fuse_names_bad_input_and_writes_nothing(x_h, x_m, message, checkpoint, tmp_path):
+    np.save(tmp_path / "h.npy", x_h), np.save(tmp_path / "m.npy", x_m)
+    done = run("fuse", "--hsi", tmp_path / "h.npy", "--msi", tmp_path / "m.npy", "--checkpoint", checkpoint, "--out", tmp_path / "out.npy")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and message in done.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["h.npy", "m.npy"]
+
+
+def test_fuse_names_files_it_cannot_read(checkpoint, pair, tmp_path):
+    pair[0].write_bytes(pair[0].read_bytes()[:200])
+    done = run("fuse", "--hsi", pair[0], "--msi", pair[1], "--checkpoint", checkpoint, "--out", tmp_path / "out.npy")
+    assert done.returncode == 2 and "cannot be read as NumPy file" in done.stderr
+    done = run("fuse", "--hsi", tmp_path / "none.npy", "--msi", pair[1], "--checkpoint", checkpoint, "--out", tmp_path / "out.npy")
+    assert done.returncode == 2 and "none.npy" in done.stderr
+
+
+def test_train_then_evaluate(tmp_path):
+    """A stopped run goes on with the same command; its checkpoint can be scored."""
+    command = [
+        "train",
+        "--preset",
+        "tiny",
+        "--msi-bands",
+        4,
+        "--steps",
+        3,
+        "--state",
+        tmp_path / "state.safetensors",
+        "--out",
+        tmp_path / "a.safetensors",
+    ]
+    stopped = run(*command, "--minutes", 1e-9)
+    assert stopped.returncode == 0 and "Stopped after 1 of 3 steps" in stopped.stdout and not (tmp_path / "a.safetensors").exists()
+    assert run(*command).returncode == 0
+    scored = run("evaluate", "--checkpoint", tmp_path / "a.safetensors", "--out", tmp_path / "a_scores.json")
+    assert scored.returncode == 0
+    for name in ("bicubic", "detail_injection", "a.safetensors", "noise ceiling"):
+        assert name in scored.stdout
+    assert (tmp_path / "a_scores.json").exists()
+
+
+def test_complexity_prints_table_one():
+    printed = run("complexity", "--preset", "paper", "--hsi-bands", 172, "--msi-bands", 4, "--size", 256).stdout
+    assert "26,807,686" in printed and "941.83" in printed and "1,883.66" in printed

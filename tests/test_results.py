@@ -1,0 +1,38 @@
+"""Stored results carry their provenance and say what the README and the chapters say."""
+
+import json
+
+import pytest
+
+from s3rnet_lite.results import RESULTS_FOLDER, provenance
+
+STORED = sorted(RESULTS_FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_every_stored_result_says_where_it_comes_from(path):
+    facts = json.loads(path.read_text())["provenance"]
+    assert set(facts) == {"command", "git_commit", "seed", "device", "torch", "python", "wall_seconds", "date"}
+    assert facts["command"].startswith("python -m s3rnet_lite ") and path.name in facts["command"]
+    assert len(facts["git_commit"]) == 40
+
+
+@pytest.mark.parametrize("msi_bands", [4, 6])
+def test_five_seeds_are_stored_and_all_beat_the_closed_form(msi_bands):
+    stored = json.loads((RESULTS_FOLDER / f"lite_{msi_bands}bands.json").read_text())
+    closed_form = stored["baselines"]["detail injection, regression of the training region"]
+    assert [row["seed"] for row in stored["networks"]] == [0, 1, 2, 3, 4]
+    for row in stored["networks"]:
+        assert row["psnr_pooled_scene_peak"] > closed_form["psnr_pooled_scene_peak"] + 0.5
+        assert row["psnr_band_mean_band_peak"] > closed_form["psnr_band_mean_band_peak"]
+        assert row["sam_degrees"] < closed_form["sam_degrees"]
+        assert row["ergas"] < closed_form["ergas"]
+        assert min(row["gate_means"]) > 0.05
+        assert max(row["psnr_pooled_without"].values()) < row["psnr_pooled_scene_peak"] - 3
+
+
+def test_provenance_names_what_is_needed_to_repeat_a_run(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["ignored", "train", "--out", "a file"])
+    facts = provenance(seed=3, seconds=1.234)
+    assert facts["command"] == "python -m s3rnet_lite train --out 'a file'"
+    assert (facts["seed"], facts["wall_seconds"]) == (3, 1.2)
