@@ -6,6 +6,9 @@ HR-HSI (..., C, h*r, w*r).
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -49,9 +52,20 @@ def run(name: str, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -
 
 
 def upsample(x: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
-    """Interpolate (..., C, h, w) to (..., C, h*scale, w*scale), pixel centres as in `Degradation`."""
-    resized = F.interpolate(x.reshape(-1, *x.shape[-3:]), scale_factor=scale, mode=mode, align_corners=False)
-    return resized.reshape(*x.shape[:-2], *resized.shape[-2:])
+    """Interpolate (..., C, h, w) to (..., C, h*scale, w*scale), "bilinear" or "bicubic", pixel centres as in `Degradation`.
+
+    Equal to `torch.nn.functional.interpolate`, written as two matrix products, which are several times faster forwards and
+    backwards for many bands.
+    """
+    rows, columns = (torch.from_numpy(_interpolation_matrix(length, scale, mode)).to(x) for length in x.shape[-2:])
+    return rows @ x @ columns.mT
+
+
+@cache
+def _interpolation_matrix(length: int, scale: int, mode: str) -> np.ndarray:
+    """One axis: (length * scale, length) float64, the interpolation of each unit vector."""
+    units = torch.eye(length, dtype=torch.float64, device="cpu")[None, :, :, None]  # unit vectors as channels of a one-column image
+    return F.interpolate(units, scale_factor=(scale, 1), mode=mode, align_corners=False)[0, :, :, 0].T.contiguous().numpy()
 
 
 def fit_regression(x_m: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -64,8 +64,8 @@ class TrainingConfig:
 CONFIGS = {
     "paper": TrainingConfig(),
     "lite": TrainingConfig(
-        steps=2_000, batch_size=8, crop=32, learning_rate=3e-3, warmup_steps=100, gate_learning_rate_factor=0.005,
-        gradient_clip=1.0, sam_weight=3.0, standardised_l1=True, mixing=0.5, scaling="band", skip="injection", validate_every=200,
+        steps=1_500, batch_size=8, crop=32, learning_rate=3e-3, warmup_steps=100, gate_learning_rate_factor=0.005,
+        gradient_clip=1.0, sam_weight=3.0, standardised_l1=True, mixing=0.5, scaling="band", skip="injection", validate_every=100,
     ),
 }  # fmt: skip
 CONFIGS["tiny"] = replace(CONFIGS["lite"], steps=300, validate_every=50)

@@ -135,3 +135,10 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
 def test_pairs_that_do_not_belong_together_are_refused(name, h_shape, m_shape, message):
     with pytest.raises(ValueError, match=message):
         baselines.run(name, torch.rand(h_shape), torch.rand(m_shape), operator())
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_upsampling_equals_torchs_interpolation(mode):
+    x = torch.rand(2, 3, 7, 5, dtype=torch.float64)
+    expected = torch.nn.functional.interpolate(x, scale_factor=3, mode=mode, align_corners=False)
+    torch.testing.assert_close(baselines.upsample(x, 3, mode), expected)
