@@ -52,7 +52,6 @@ class Scene:
         return replace(self, cube=self.cube[:, rows, columns], labels=labels, name=name)
 
 
-@cache
 def indian_pines(repaired: bool = True) -> Scene:
     """AVIRIS over north-western Indiana, June 1992: 144 x 144 pixels of about 20 m, 170 bands, real radiance.
 
@@ -62,7 +61,7 @@ def indian_pines(repaired: bool = True) -> Scene:
     Digital numbers become radiance by (DN - 1000) / 500, clipped at 0; then the whole scene goes min-max to [0, 1].
     The 170 bands are those of the paper's 172 that worked in 1992, in the instrument's order, which steps back in
     wavelength where two of its spectrometers overlap: sort for plotting only. The last row and column are left out, so
-    that 144 is divisible by 4, 8 and 16. The scene is read once a process and shared: do not write into it.
+    that 144 is divisible by 4, 8 and 16.
 
     Source: doi:10.4231/R7RX991C (CC BY 3.0), read from `data/cache/` if a copy lies there, else from the installed
     package `tensorly`; band centres from `data/indian_pines_bands.csv`.
@@ -73,10 +72,8 @@ def indian_pines(repaired: bool = True) -> Scene:
     with open(DATA_FOLDER / "indian_pines_bands.csv", newline="") as file:
         table = [row for row in csv.DictReader(file) if row["in_s3rnet_172"] == "1"]
     bands = [int(row["index"]) for row in table]
-    numbers = np.load(_indian_pines_file("Indian_pines_corrected.npy"))
-    if repaired:
-        numbers = undo_newline_damage(numbers)
-    numbers = numbers[:144, :144, bands]
+    path = _indian_pines_file("Indian_pines_corrected.npy")
+    numbers = (_repaired_numbers(path) if repaired else np.load(path))[:144, :144, bands]
     radiance = np.clip((numbers.astype(np.float32) - DIGITAL_NUMBER_OFFSET) / DIGITAL_NUMBERS_PER_RADIANCE, 0, None)
     offset = float(radiance.min())
     scale = float(radiance.max()) - offset
@@ -126,6 +123,12 @@ def split(scene: Scene, gap: int = 16, multiple: int = 4) -> tuple[Scene, Scene,
         scene.crop(bottom, left, f"{scene.name}/val"),
         scene.crop(slice(0, used_height), slice(width - test_width, width), f"{scene.name}/test"),
     )
+
+
+@cache
+def _repaired_numbers(path: Path) -> np.ndarray:
+    """Kept, because the repair takes a second. Callers copy."""
+    return undo_newline_damage(np.load(path))
 
 
 def _indian_pines_file(name: str) -> Path:
