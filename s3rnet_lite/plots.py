@@ -16,7 +16,7 @@ RED_GREEN_BLUE_NM = (650.0, 560.0, 480.0)
 
 
 def rgb(cube: torch.Tensor, wavelengths_nm: torch.Tensor, reference: torch.Tensor | None = None) -> np.ndarray:
-    """Natural colours of a cube (C, H, W): the bands nearest 650, 560 and 480 nm, (H, W, 3) in [0, 1].
+    """Natural colours of a cube (C, H, W): its bands nearest 650, 560 and 480 nm, (H, W, 3) in [0, 1].
 
     Each colour is stretched between the 1st and 99th percentile of `reference` (the cube itself if None), so pictures
     that share a reference can be compared.

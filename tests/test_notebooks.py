@@ -8,7 +8,7 @@ import re
 import nbformat
 import pytest
 
-from s3rnet_lite.notebooks import INDEX_BEGIN, INDEX_END, chapters, index
+from s3rnet_lite.notebooks import README_TABLES, chapters, markers
 from s3rnet_lite.results import REPOSITORY
 
 SECTIONS = ("## Prerequisites", "## Exercises", "## Quiz", "## Recap", "## What's next", "## References")
@@ -108,9 +108,11 @@ def test_links_inside_the_repository_lead_somewhere(chapter):
         assert (path.parent / target).exists(), target
 
 
-def test_the_readme_index_is_the_generated_one():
+@pytest.mark.parametrize("name", README_TABLES)
+def test_the_tables_of_the_readme_are_the_generated_ones(name):
+    begin, end = markers(name)
     readme = (REPOSITORY / "README.md").read_text()
-    assert readme.split(INDEX_BEGIN)[1].split(INDEX_END)[0].strip() == index()
+    assert readme.split(begin)[1].split(end)[0].strip() == README_TABLES[name]()
 
 
 def test_links_in_the_readme_lead_somewhere():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3rnet_lite import scenes
+from s3rnet_lite import metrics, scenes
 from s3rnet_lite.repair import undo_newline_damage
 
 
@@ -59,22 +59,21 @@ def test_a_sound_file_stays_as_it_is(repaired):
 
 
 def test_invented_damage_of_an_invented_scene_is_undone():
-    """Mixtures of six smooth spectra with noise, scaled into the range where both 0x0A and 0x0D occur."""
+    """Mixtures of six random spectra with noise, in the range where both 0x0A and 0x0D occur, and dark bands without either."""
     generator = np.random.default_rng(0)
-    bands = np.linspace(0, 1, 60)
-    spectra = np.stack([1.2 + np.sin(6 * bands * (k + 1) / 3 + k) * 0.5 for k in range(6)])
-    abundances = generator.dirichlet(np.ones(6), size=(50, 50))
-    numbers = (abundances @ spectra * 2_500 + generator.normal(0, 15, (50, 50, 60))).astype(np.uint16)
-    numbers[..., 45:] //= 4  # dark bands without suspects, as the shortwave infrared has
+    spectra = generator.uniform(0.8, 1.6, (6, 80))
+    abundances = generator.dirichlet(np.ones(6), size=(60, 60))
+    numbers = abundances @ spectra * 2_500
+    numbers[..., 40:] /= 4
+    numbers = (numbers + generator.normal(0, 5, numbers.shape)).astype(np.uint16)
+    numbers[numbers >> 8 == 0x0D] &= 0xFFF0  # low bytes that the damage leaves alone
     assert np.isin(numbers >> 8, 0x0A).sum() > 1_000 and np.isin(numbers >> 8, 0x0D).sum() > 1_000
-    undone = undo_newline_damage(damage(numbers))
-    assert (np.abs(undone.astype(int) - numbers) <= 3).mean() > 0.9999
+    high_bytes_lost = numbers - 768 * (numbers >> 8 == 0x0D).astype(np.uint16)
+    assert (undo_newline_damage(high_bytes_lost) == numbers).mean() > 0.9999
 
 
 def test_the_repair_takes_most_of_the_apparent_noise_away():
-    def roughness(scene):
-        """Median-free measure of what neighbours in space do not share, per band."""
-        cube = scene.cube.double()
-        return (cube[:, 1:-1, 1:-1] - (cube[:, :-2, 1:-1] + cube[:, 2:, 1:-1]) / 2).square().mean()
-
-    assert roughness(scenes.indian_pines()) < 0.6 * roughness(scenes.indian_pines(repaired=False))
+    """A few dB of noise ceiling would be luck; the damage was the noise."""
+    before, after = (metrics.noise_ceiling(scenes.indian_pines(repaired).cube) for repaired in (False, True))
+    assert after["psnr_pooled_scene_peak"] > before["psnr_pooled_scene_peak"] + 8
+    assert after["sam_degrees"] < 0.5 * before["sam_degrees"]

@@ -65,11 +65,20 @@ def test_the_cube_fills_the_unit_range_with_170_bands_of_144_by_144(indian_pines
     assert (float(indian_pines.cube.min()), float(indian_pines.cube.max())) == (0, 1)
 
 
-def test_scale_and_offset_give_back_the_radiance_of_the_shipped_file(indian_pines):
+def test_scale_and_offset_give_back_the_radiance_of_the_shipped_file():
+    indian_pines = scenes.indian_pines(repaired=False)
     numbers = np.load(shipped("Indian_pines_corrected.npy"))[:144, :144, PAPER_BANDS].astype(np.float64)
     radiance = np.clip((numbers - 1000) / 500, 0, None).transpose(2, 0, 1)
     restored = indian_pines.cube.double() * indian_pines.scale + indian_pines.offset
     np.testing.assert_allclose(restored.numpy(), radiance, atol=1e-5)
+
+
+def test_the_repair_changes_few_numbers_and_leaves_the_rest(indian_pines):
+    repaired, distributed = (scene.cube * scene.scale for scene in (indian_pines, scenes.indian_pines(repaired=False)))
+    lost = (repaired - distributed).numpy()
+    changed = np.abs(lost) > 1e-4
+    np.testing.assert_allclose(lost[changed], 768 / 500, atol=1e-4)
+    assert 0.02 < changed.mean() < 0.04
 
 
 @pytest.mark.parametrize("gas", ABSORPTIONS_NM)
