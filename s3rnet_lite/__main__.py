@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = command("ablate", ablate)
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="Landsat TM bands (default: 6)")
-    one.add_argument("--steps", type=int, default=400, help="weight updates of each variant (default: 400)")
+    one.add_argument("--steps", type=int, default=300, help="weight updates of each variant (default: 300)")
     one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
     one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
 
