@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import ablations, baselines, complexity, files, metrics, notebooks, results, scenes, sensors, training
+from . import ablations, complexity, evaluation, files, metrics, notebooks, results, scenes, sensors, training
 from .s3rnet import PRESETS, S3RNet
 
 METRIC_NAMES = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
@@ -48,26 +48,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
         raise ValueError("--checkpoint: the checkpoints were trained with different degradations; their scores cannot be compared")
     region, _, test = scenes.split(scenes.indian_pines())
 
-    def score(y_hat: torch.Tensor) -> dict[str, float]:
-        return metrics.evaluate(y_hat, test.cube, degrade.scale, test.scale)
-
-    x_h, x_m = degrade(test.cube)
-    rows = {name: score(baselines.run(name, x_h, x_m, degrade)) for name in baselines.NAMES}
-    regression = baselines.fit_regression(degrade.spectral(region.cube), region.cube)
-    guess = baselines.apply_regression(regression, x_m)
-    rows["regression of the training region"] = score(guess)
-    rows["detail injection, regression of the training region"] = score(baselines.inject(x_h, guess, degrade))
-    networks = []
-    for path, model, card in zip(arguments.checkpoint, models, cards):
-        y_hat, gate_means = training.predict(model, test)
-        without = {}
-        for name, pair in (("lr_hsi", (spatial_mean(x_h), x_m)), ("hr_msi", (x_h, spatial_mean(x_m)))):
-            with torch.no_grad():
-                without[name] = metrics.pooled_psnr(model(pair[0][None], pair[1][None])[0], test.cube)
-        networks.append({
-            "checkpoint": path.name, "preset": card["network"]["preset"], "seed": card["training"]["config"]["seed"], **score(y_hat),
-            "gate_means": gate_means, "psnr_pooled_without": without, "trained_seconds": card["provenance"]["wall_seconds"],
-        })  # fmt: skip
+    rows = evaluation.score_baselines(degrade, region, test)
+    networks = [
+        {
+            "checkpoint": path.name, "preset": card["network"]["preset"], "seed": card["training"]["config"]["seed"],
+            **evaluation.score_model(model, test), "trained_seconds": card["provenance"]["wall_seconds"],
+        }
+        for path, model, card in zip(arguments.checkpoint, models, cards)
+    ]  # fmt: skip
     ceiling = metrics.noise_ceiling(test.cube, degrade.scale, test.scale)
     _print_table({**rows, **{row["checkpoint"]: row for row in networks}, "noise ceiling (about 2 dB)": ceiling})
     if arguments.out:
@@ -120,11 +108,6 @@ def run_notebooks(arguments: argparse.Namespace) -> None:
     notebooks.execute(arguments.in_place)
     where = notebooks.FOLDER if arguments.in_place else notebooks.EXECUTED_COPIES
     print(f"Executed chapters: {where}\nFigures: {notebooks.REPOSITORY / 'figures'}")
-
-
-def spatial_mean(x: torch.Tensor) -> torch.Tensor:
-    """The same spectrum everywhere: an input that tells nothing about place."""
-    return x.mean(dim=(-2, -1), keepdim=True).expand_as(x)
 
 
 def _mean_and_spread(values: list[float]) -> dict[str, float]:

@@ -11,10 +11,10 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm import tqdm
 
+from .evaluation import TRAINED_CLOSED_FORM
 from .results import REPOSITORY, RESULTS_FOLDER
 
 FOLDER = REPOSITORY / "notebooks"
-TRAINED_CLOSED_FORM = "detail injection, regression of the training region"
 EXECUTED_COPIES = REPOSITORY / "runs" / "notebooks"
 
 
