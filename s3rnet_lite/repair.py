@@ -26,10 +26,10 @@ def undo_newline_damage(numbers: np.ndarray) -> np.ndarray:
         numbers: (H, W, B) uint16 with all bands of the scene.
 
     Returns:
-        (H, W, B) uint16; unchanged if some high byte is 0x0D, because then the file is sound.
+        (H, W, B) uint16; unchanged if some high byte is 0x0D, because then the file is sound, or if none is suspect.
     """
     high = numbers >> 8
-    if (high == CARRIAGE_RETURN).any():
+    if (high == CARRIAGE_RETURN).any() or not (high == LINE_FEED).any():
         return numbers
     suspect = (high == LINE_FEED).reshape(-1, numbers.shape[-1])
     stored = numbers.reshape(suspect.shape).astype(np.float64)
