@@ -2,7 +2,6 @@
 .DEFAULT_GOAL := run
 PYTHON ?= python3
 BIN := .venv/bin
-CHAPTERS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 
 # One stamp a change of requirements.txt: running again reuses the environment.
 .venv/ready: requirements.txt pyproject.toml

@@ -37,7 +37,11 @@ def execute(in_place: bool) -> None:
             bar.set_description(path.stem)
             began = time.perf_counter()
             client = NotebookClient(
-                notebook, timeout=600, resources={"metadata": {"path": str(FOLDER)}}, on_cell_executed=lambda **_: bar.update()
+                notebook,
+                timeout=600,
+                coalesce_streams=True,
+                resources={"metadata": {"path": str(FOLDER)}},
+                on_cell_executed=lambda **_: bar.update(),
             )
             client.execute()
             seconds = round(time.perf_counter() - began)

@@ -28,26 +28,6 @@ def rgb(cube: torch.Tensor, wavelengths_nm: torch.Tensor, reference: torch.Tenso
     return np.clip((image - low) / (high - low), 0, 1)
 
 
-def image_row(images: Mapping[str, np.ndarray], label: str | None = None, **imshow) -> Figure:
-    """Images side by side under their titles, with one colour bar named `label` for all if given.
-
-    Args:
-        images: title -> (H, W, 3) colours or (H, W) values; values share one scale.
-        imshow: passed on to `Axes.imshow`.
-    """
-    figure, axes = plt.subplots(1, len(images), figsize=(2.6 * len(images), 3.2), layout="constrained", squeeze=False)
-    values = [image for image in images.values() if image.ndim == 2]
-    if values:
-        imshow = {"vmin": 0.0, "vmax": max(float(np.nanpercentile(image, 99)) for image in values), "cmap": "viridis"} | imshow
-    for axis, (title, image) in zip(axes[0], images.items()):
-        drawn = axis.imshow(image, interpolation="nearest", **imshow)
-        axis.set_title(title, fontsize=10)
-        axis.set_xticks([]), axis.set_yticks([])
-    if label is not None:
-        figure.colorbar(drawn, ax=axes[0].tolist(), label=label, shrink=0.75)
-    return figure
-
-
 def spectra_axes(axis: plt.Axes, wavelengths_nm: torch.Tensor, spectra: Mapping[str, torch.Tensor], unit: str) -> None:
     """Draw spectra (C,) over wavelength, sorted, with a gap where the grid leaves out the water bands."""
     order = torch.argsort(wavelengths_nm)
