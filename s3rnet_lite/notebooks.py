@@ -11,7 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm import tqdm
 
-from .evaluation import TRAINED_CLOSED_FORM
+from .evaluation import SKIP_ALONE, TRAINED_CLOSED_FORM
 from .results import REPOSITORY, RESULTS_FOLDER
 
 FOLDER = REPOSITORY / "notebooks"
@@ -80,6 +80,7 @@ def scores() -> str:
         rows = {
             "bicubic": stored["baselines"]["bicubic"],
             "detail injection (regression of the training region)": stored["baselines"][TRAINED_CLOSED_FORM],
+            "the same, injected twice: the model's own skip": stored["baselines"][SKIP_ALONE],
             f"S³RNet `lite`, {len(stored['networks'])} seeds": stored["summary"],
             "noise ceiling (about 2 dB)": stored["noise_ceiling"],
         }
