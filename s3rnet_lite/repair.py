@@ -2,7 +2,7 @@
 
 The file of the package `tensorly` (0.10.0) went through a conversion of line ends meant for text: in 8.4 million bytes the
 value 13 (carriage return) never occurs and 10 (line feed) occurs about twice as often as its neighbours. Where the lost
-byte was the high one of a 16-bit number, the number is 768 too small (1.5 radiance units, ten times the noise); where it
+byte was the high one of a 16-bit number, the number is 768 too small (1.5 radiance units, far above the noise); where it
 was the low one, 3 too small, which is below the noise and cannot be told.
 """
 
@@ -20,7 +20,7 @@ def undo_newline_damage(numbers: np.ndarray) -> np.ndarray:
 
     A number is suspect if its high byte is 0x0A. It is first compared with a regression on the bands that have no
     suspects, fitted on pixels that are not suspect, and then, until nothing changes, with a regression on all other bands.
-    Of its two possible values the nearer one is taken; they are about ten times further apart than the regression errs.
+    Of its two possible values the nearer one is taken; in the 170 bands they lie more than twenty times further apart than the regression errs.
 
     Args:
         numbers: (H, W, B) uint16 with all bands of the scene.

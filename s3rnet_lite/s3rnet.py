@@ -13,7 +13,8 @@ from .ssawb import SSAWB
 PRESETS: dict[str, dict] = {
     # The plain reading of the paper that has Table I's size.
     "paper": {},
-    # Trains in minutes on a laptop. Everything after `blocks` keeps all four branches alive; chapter 06 shows why.
+    # Trains in minutes on a laptop. Gates that start open, and learn slowly (`training.CONFIGS`), keep all four branches alive;
+    # chapter 06 measures this and each of the other changes.
     "lite": dict(
         width=32, growth=16, residual_groups=(1, 1, 1, 1), blocks=1, head_width=32, head_kernel_size=1, heads=2,
         normalise_attention=True, gate_bias=2.0, upsampling="bilinear",
