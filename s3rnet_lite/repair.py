@@ -20,7 +20,8 @@ def undo_newline_damage(numbers: np.ndarray) -> np.ndarray:
 
     A number is suspect if its high byte is 0x0A. It is first compared with a regression on the bands that have no
     suspects, fitted on pixels that are not suspect, and then, until nothing changes, with a regression on all other bands.
-    Of its two possible values the nearer one is taken; in the 170 bands they lie more than twenty times further apart than the regression errs.
+    Of its two possible values the nearer one is taken; in the 170 bands they lie more than twenty times further apart than
+    the regression errs.
 
     Args:
         numbers: (H, W, B) uint16 with all bands of the scene.
