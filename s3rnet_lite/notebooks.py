@@ -116,8 +116,10 @@ def markers(name: str) -> tuple[str, str]:
 
 
 def _strip(notebook: nbformat.NotebookNode) -> None:
-    """Remove what changes from run to run and tells a reader nothing: widget state, time stamps, the kernel's patch version."""
+    """Remove what changes from run to run and tells a reader nothing: widgets, time stamps, the kernel's patch version."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # a random name; text and picture stay
