@@ -11,9 +11,12 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import NMF, MiniBatchDictionaryLearning, SparseCoder
 
 from .checks import check_pair
-from .degradation import Degradation
+from .degradation import Degradation, blur_and_decimate_matrix
+
+TINY = 1e-9
 
 
 def bilinear(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
@@ -26,6 +29,44 @@ def bicubic(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch
     return upsample(x_h, degrade.scale, "bicubic")
 
 
+def gsa(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """Gram-Schmidt adaptive: each HSI band takes its detail from the MSI band that it follows best.
+
+    HSI bands that share an MSI band form a group; the group's intensity is the combination of its bands that comes nearest to
+    the blurred MSI band. What the MSI band has beyond the intensity is detail, added with the gain cov(band, intensity) /
+    var(intensity) (B. Aiazzi et al., 2007; by groups as in the review of N. Yokoya et al., 2017).
+    """
+    chosen, low = _followed_band(x_h, x_m, degrade)
+    x_h_up = bicubic(x_h, x_m, degrade)
+    fused = torch.empty_like(x_h_up)
+    for band in chosen.unique():
+        group = chosen == band
+        weights = fit_regression(x_h[group], low[band][None])
+        intensity = apply_regression(weights, x_h_up[group])
+        fused[group] = x_h_up[group] + _gain(x_h_up[group], intensity) * (x_m[band] - intensity)
+    return fused
+
+
+def sfim(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """Smoothing filter-based intensity modulation: the upsampled LR-HSI times (MSI band / the same band smoothed) (J. Liu, 2000).
+
+    Smoothed means seen through the LR sensor and upsampled. Where that is dark (below 0.001), the ratio is bounded.
+    """
+    chosen, low = _followed_band(x_h, x_m, degrade)
+    ratio = x_m / upsample(low, degrade.scale, "bicubic").clamp_min(1e-3)
+    return bicubic(x_h, x_m, degrade) * ratio[chosen]
+
+
+def mtf_glp(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
+    """Hypersharpening with a selected band: detail of one MSI band, found with the sensor's own PSF, times a regression gain.
+
+    Source: M. Selva et al., "Hyper-sharpening: a first approach on SIM-GA data", 2015. Their synthesised band, a regression
+    on all MSI bands instead of one, is `detail_injection`.
+    """
+    chosen, low = _followed_band(x_h, x_m, degrade)
+    return inject(x_h, _gain(x_h, low[chosen]) * x_m[chosen], degrade)
+
+
 def detail_injection(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
     """Regression of HSI on MSI at low resolution, injected at high resolution: needs no training data.
 
@@ -35,12 +76,91 @@ def detail_injection(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation)
     return inject(x_h, apply_regression(regression, x_m), degrade)
 
 
-METHODS = {"bilinear": bilinear, "bicubic": bicubic, "detail_injection": detail_injection}
+def cnmf(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers: int = 20, iterations: int = 200) -> torch.Tensor:
+    """Coupled non-negative matrix factorisation: every pixel is a mixture of the same few spectra, Y = E A with E, A >= 0.
+
+    scikit-learn's NMF of the LR-HSI starts E (C, endmembers) and A; then multiplicative updates lower
+    |X_h - E A B|^2 + |X_m - D E A|^2, so that endmembers come mostly from the LR-HSI and abundances from the HR-MSI
+    (N. Yokoya, T. Yairi, A. Iwasaki, 2012; here with one objective in place of two taken in turns).
+    """
+    spectra, abundances = unmix(x_h, x_m, degrade, endmembers, iterations)
+    return torch.einsum("cp,phw->chw", spectra, abundances)
+
+
+def unmix(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers: int, iterations: int):
+    """The two factors of `cnmf`: endmember spectra (C, endmembers) and abundances (endmembers, H, W), both >= 0."""
+    x_h, x_m, response = x_h.clamp_min(0), x_m.clamp_min(0), degrade.srf.to(x_h)
+    pixels = x_h.flatten(1).mT.double().cpu().numpy()
+    start = NMF(min(endmembers, *pixels.shape), init="nndsvda", max_iter=1000, tol=1e-3, random_state=0)
+    mixing = torch.from_numpy(start.fit_transform(pixels).T).to(x_h).unflatten(1, x_h.shape[1:])
+    spectra = torch.from_numpy(start.components_.T).to(x_h).clamp_min(TINY)
+    abundances = bilinear(mixing, x_m, degrade).clamp_min(TINY)  # an exact zero could never grow again
+    for _ in range(iterations):
+        seen = response @ spectra  # the endmembers as the multispectral sensor sees them, (M, endmembers)
+        wanted = degrade.spatial_adjoint(_mix(spectra.mT, x_h)) + _mix(seen.mT, x_m)
+        found = degrade.spatial_adjoint(_mix(spectra.mT @ spectra, degrade.spatial(abundances))) + _mix(seen.mT @ seen, abundances)
+        abundances = abundances * wanted / found.clamp_min(TINY)
+        coarse, fine = degrade.spatial(abundances).flatten(1), abundances.flatten(1)
+        wanted = x_h.flatten(1) @ coarse.mT + response.mT @ (x_m.flatten(1) @ fine.mT)
+        found = spectra @ (coarse @ coarse.mT) + response.mT @ (response @ spectra) @ (fine @ fine.mT)
+        spectra = spectra * wanted / found.clamp_min(TINY)
+    return spectra, abundances
+
+
+def sylvester(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, components: int = 20, prior: float = 1e-6) -> torch.Tensor:
+    """The most probable image under a Gaussian prior: the exact minimum of a quadratic, whose equations are Sylvester's.
+
+    In the principal components E of the LR-HSI, Y = E U + mean, with prior mean the bicubic image and prior covariance C that of
+    the LR spectra, the minimum of |X_h - Y B|^2 + |X_m - D Y|^2 + prior * |U - U_bicubic|^2_C satisfies
+    U B B^T + K U = right-hand side. B acts on rows and columns separately, so three small eigendecompositions solve it
+    exactly, with reflected borders; Q. Wei, N. Dobigeon, J.-Y. Tourneret (2015) do it by Fourier transforms with periodic ones.
+    """
+    pixels = x_h.flatten(1).double()
+    mean = pixels.mean(1, keepdim=True)
+    basis, spread, _ = torch.linalg.svd(pixels - mean, full_matrices=False)
+    basis, variance = basis[:, :components], spread[:components].square() / pixels.shape[1]
+    variance = variance.clamp_min(TINY * variance.max())
+    seen = degrade.srf.to(pixels) @ basis
+    coarse = _mix(basis.mT, x_h.double() - mean[..., None])
+    fine = x_m.double() - degrade.spectral(mean[..., None])
+    weight = prior / variance
+    right = degrade.spatial_adjoint(coarse) + _mix(seen.mT, fine) + weight[:, None, None] * upsample(coarse, degrade.scale, "bicubic")
+
+    left_values, left = torch.linalg.eigh(seen.mT @ seen + weight.diag())
+    row_values, rows = torch.linalg.eigh(_blur_and_back(x_m.shape[-2], degrade).to(pixels))
+    column_values, columns = torch.linalg.eigh(_blur_and_back(x_m.shape[-1], degrade).to(pixels))
+    solved = (rows.mT @ _mix(left.mT, right) @ columns) / (left_values[:, None, None] + row_values[:, None] * column_values)
+    return (_mix(basis @ left, rows @ solved @ columns.mT) + mean[..., None]).to(x_h)
+
+
+def sparse_coding(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, atoms: int = 30) -> torch.Tensor:
+    """Each HR-MSI pixel as a non-negative mixture of few spectra from a dictionary that scikit-learn learns on the LR-HSI.
+
+    The dictionary, seen through the SRF, is fitted to each pixel with an L1 penalty; the same weights on the full atoms give
+    the spectrum (N. Akhtar, F. Shafait, A. Mian, 2014). Spectra have unit length meanwhile, so that light and shade share
+    atoms. One back-projection (`inject`) makes the guess agree with the LR-HSI, as J. Yang et al. (2010) do.
+    """
+    pixels = x_h.flatten(1).mT.double().cpu().numpy()
+    lengths = np.linalg.norm(pixels, axis=1, keepdims=True).clip(TINY)
+    learner = MiniBatchDictionaryLearning(
+        atoms, alpha=0.1, fit_algorithm="lars", positive_dict=True, max_iter=10, batch_size=64, random_state=0
+    )
+    dictionary = learner.fit(pixels / lengths).components_
+    seen = dictionary @ degrade.srf.double().cpu().numpy().T
+    norms = np.linalg.norm(seen, axis=1, keepdims=True).clip(TINY)
+    fine = x_m.flatten(1).mT.double().cpu().numpy()
+    brightness = np.linalg.norm(fine, axis=1, keepdims=True).clip(TINY)
+    coder = SparseCoder(seen / norms, transform_algorithm="lasso_lars", transform_alpha=0.01, positive_code=True)
+    guess = brightness * coder.transform(fine / brightness) @ (dictionary / norms)
+    return inject(x_h, torch.from_numpy(guess.T).to(x_h).unflatten(1, x_m.shape[1:]), degrade)
+
+
+METHODS = {method.__name__: method for method in (bilinear, bicubic, gsa, sfim, mtf_glp, detail_injection, cnmf, sylvester, sparse_coding)}
 NAMES = tuple(METHODS)
 
 
 def run(name: str, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
-    """Fuse one pair with the method `name`, one of `NAMES`.
+    """Fuse one pair, or a batch image by image, with the method `name`, one of `NAMES`.
 
     Raises:
         TypeError, ValueError: an unknown name, or inputs that do not belong together.
@@ -48,7 +168,9 @@ def run(name: str, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -
     if name not in METHODS:
         raise ValueError(f"name: expected one of {NAMES}, got {name!r}")
     check_pair(x_h, x_m, degrade.scale, degrade.srf.shape[1], degrade.srf.shape[0])
-    return METHODS[name](x_h, x_m, degrade)
+    if x_h.ndim == 3:
+        return METHODS[name](x_h, x_m, degrade)
+    return torch.stack([run(name, one_h, one_m, degrade) for one_h, one_m in zip(x_h, x_m)])
 
 
 def upsample(x: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
@@ -93,3 +215,28 @@ def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes:
     for _ in range(passes):
         guess = guess + upsample(x_h - degrade.spatial(guess), degrade.scale, "bicubic")
     return guess
+
+
+def _followed_band(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each HSI band the MSI band it correlates with best at low resolution (C,), and the MSI at that resolution (M, h, w)."""
+    low = degrade.spatial(x_m)
+    hsi, msi = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (x_h, low))
+    correlation = F.normalize(hsi, dim=1) @ F.normalize(msi, dim=1).mT
+    return correlation.argmax(dim=1), low
+
+
+def _gain(x: torch.Tensor, intensity: torch.Tensor) -> torch.Tensor:
+    """cov(x, intensity) / var(intensity) over the pixels, (C, 1, 1); 0 where the intensity is constant."""
+    deviation = intensity - intensity.mean(dim=(-2, -1), keepdim=True)
+    return (x * deviation).sum(dim=(-2, -1), keepdim=True) / deviation.square().sum(dim=(-2, -1), keepdim=True).clamp_min(TINY)
+
+
+def _mix(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Multiply the bands of every pixel by a matrix: (p, C) and (C, H, W) -> (p, H, W)."""
+    return torch.einsum("pc,chw->phw", matrix, x)
+
+
+def _blur_and_back(length: int, degrade: Degradation) -> torch.Tensor:
+    """One axis of B B^T: blur, decimate, and the adjoint of both, (length, length)."""
+    matrix = torch.from_numpy(blur_and_decimate_matrix(length, degrade.psf_sigma, degrade.scale))
+    return matrix.mT @ matrix
