@@ -91,7 +91,7 @@ def unmix(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers
     """The two factors of `cnmf`: endmember spectra (C, endmembers) and abundances (endmembers, H, W), both >= 0."""
     x_h, x_m, response = x_h.clamp_min(0), x_m.clamp_min(0), degrade.srf.to(x_h)
     pixels = x_h.flatten(1).mT.double().cpu().numpy()
-    start = NMF(min(endmembers, *pixels.shape), init="nndsvda", max_iter=1000, tol=1e-3, random_state=0)
+    start = NMF(min(endmembers, *pixels.shape), init="nndsvda", max_iter=1000, random_state=0)
     mixing = torch.from_numpy(start.fit_transform(pixels).T).to(x_h).unflatten(1, x_h.shape[1:])
     spectra = torch.from_numpy(start.components_.T).to(x_h).clamp_min(TINY)
     abundances = bilinear(mixing, x_m, degrade).clamp_min(TINY)  # an exact zero could never grow again
