@@ -28,6 +28,7 @@ format: .venv/ready
 
 notebooks: .venv/ready
 	$(BIN)/python -m s3rnet_lite notebooks --in-place
+	$(BIN)/python -m s3rnet_lite labs
 
 # The shipped models, then what is measured on them and on four more seeds. One thread each makes runs repeatable.
 checkpoints: .venv/ready

@@ -1,4 +1,4 @@
-"""The command line: `python -m s3rnet_lite train | evaluate | ablate | fuse | complexity | notebooks`."""
+"""The command line: `python -m s3rnet_lite train | evaluate | ablate | fuse | complexity | notebooks | labs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import ablations, complexity, evaluation, files, metrics, notebooks, results, scenes, sensors, training
+from . import ablations, complexity, evaluation, files, labs, metrics, notebooks, results, scenes, sensors, training
 from .s3rnet import PRESETS, S3RNet
 
 METRIC_NAMES = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
@@ -110,6 +110,12 @@ def run_notebooks(arguments: argparse.Namespace) -> None:
     print(f"Executed chapters: {where}\nFigures: {notebooks.REPOSITORY / 'figures'}")
 
 
+def write_labs(arguments: argparse.Namespace) -> None:
+    """Write the student versions of the chapters, with stubs for solutions, to notebooks/labs/."""
+    for path in labs.write():
+        print(f"Wrote {path}")
+
+
 def _mean_and_spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.fmean(values), "standard_deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
 
@@ -164,6 +170,8 @@ def _parser() -> argparse.ArgumentParser:
 
     one = command("notebooks", run_notebooks)
     one.add_argument("--in-place", action="store_true", help="write the outputs into the chapters, for a commit")
+
+    command("labs", write_labs)
     return parser
 
 

@@ -1,0 +1,107 @@
+"""What a chapter builds equals what the package holds: definitions are taken out of the notebook and compared."""
+
+import ast
+
+import nbformat
+import pytest
+import torch
+
+from s3rnet_lite import Degradation, baselines, degradation, dfab, mbfn, metrics, sensors, ssawb
+from s3rnet_lite.notebooks import FOLDER
+
+
+def definitions(chapter: str) -> dict:
+    """Execute a chapter's imports, functions, classes and UPPERCASE constants, exercises left out; nothing else of it runs."""
+    [path] = FOLDER.glob(f"{chapter}_*.ipynb")
+    namespace: dict = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code" or {"solution", "check"} & set(cell.metadata.get("tags", [])):
+            continue
+        lines = [line for line in cell.source.splitlines() if not line.startswith("%")]
+        kept = [node for node in ast.parse("\n".join(lines)).body if is_definition(node)]
+        exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
+    return namespace
+
+
+def is_definition(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        names = [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+        return all(name.isupper() for name in names) and isinstance(node.value, (ast.Constant, ast.Tuple, ast.UnaryOp))
+    return isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
+
+
+def assert_same_module(built: torch.nn.Module, ours: torch.nn.Module, *inputs: torch.Tensor):
+    for parameter in ours.parameters():  # also those that start at zero or one
+        torch.nn.init.normal_(parameter, std=0.1)
+    built.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(built(*inputs), ours(*inputs), atol=1e-5, rtol=1e-4)
+
+
+def test_chapter_01_builds_the_sensors(indian_pines):
+    built = definitions("01")
+    for sigma, scale in ((1.7, 4), (0.8, 3), (2.0, 2)):
+        torch.testing.assert_close(built["gaussian_psf"](sigma, scale), degradation.gaussian_psf(sigma, scale))
+        ours = degradation.blur_and_decimate_matrix(10 * scale, sigma, scale)
+        torch.testing.assert_close(built["blur_and_decimate_matrix"](10 * scale, sigma, scale), ours)
+    x = torch.rand(3, 8, 8)
+    noisy = built["add_noise"](x, 20, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(noisy, degradation.add_noise(x, 20, torch.Generator().manual_seed(3)))
+    nm, fwhm = indian_pines.wavelengths_nm.numpy(), indian_pines.fwhm_nm.numpy()
+    ours = sensors.landsat_tm(nm, bands=6, fwhm_nm=fwhm)
+    for row, number in zip(ours, sensors.LANDSAT_TM_BANDS[6]):
+        weights = torch.as_tensor(built["spectral_response"](nm, fwhm, *sensors.landsat_tm_responses()[number]))
+        torch.testing.assert_close(weights.float(), row, atol=1e-6, rtol=0)
+
+
+def test_chapter_02_builds_the_metrics_and_a_fusion():
+    built = definitions("02")
+    y = torch.rand(6, 16, 20) + 0.1
+    y_hat = y + 0.1 * torch.randn_like(y)
+    for peak in ("band", "max", 1.0):
+        assert float(built["psnr"](y_hat, y, peak)) == pytest.approx(metrics.psnr(y_hat, y, peak), abs=1e-4)
+    assert float(built["rmse"](y_hat, y, 17.2)) == pytest.approx(metrics.rmse(y_hat, y, 17.2), rel=1e-5)
+    assert float(built["ergas"](y_hat, y, 3)) == pytest.approx(metrics.ergas(y_hat, y, 3), rel=1e-5)
+    y[:, 0, 0] = 0
+    assert float(built["sam"](y_hat, y)) == pytest.approx(metrics.sam(y_hat, y), abs=1e-3)
+
+    degrade = Degradation(srf=torch.rand(3, 6).softmax(1))
+    x_h, x_m = degrade(y)
+    regression = built["fit_regression"](x_m, y)
+    torch.testing.assert_close(regression.float(), baselines.fit_regression(x_m, y), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(built["apply_regression"](regression, x_m), baselines.apply_regression(regression, x_m))
+    for name in ("detail_injection", "sfim", "mtf_glp"):
+        torch.testing.assert_close(built[name](x_h, x_m, degrade), baselines.METHODS[name](x_h, x_m, degrade), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kernel_size", "groups"), [(3, 1), (1, 1), (3, 4)])
+def test_chapter_03_builds_the_dfab(kernel_size, groups):
+    arguments = (8, 4, kernel_size, groups)
+    assert_same_module(definitions("03")["DFAB"](*arguments), dfab.DFAB(*arguments), torch.randn(2, 8, 9, 7))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_chapter_04_builds_the_groups_and_a_branch(groups):
+    built = definitions("04")
+    x = torch.randn(2, 8, 9, 7)
+    assert_same_module(built["ResidualGroup"](8, 4, 2, 3, groups), mbfn.ResidualGroup(8, 4, 2, 3, groups), x)
+    arguments = (5, 8, 4, 2, 1, 3, groups)
+    assert_same_module(built["Branch"](*arguments), mbfn.Branch(*arguments), x[:, :5])
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+def test_chapter_04_builds_the_four_branches(upsampling):
+    arguments = (6, 3, 4, 8, 4, (1, 2, 1, 2), 2, 3, 2, upsampling)
+    x_h, x_m = torch.randn(2, 6, 4, 5), torch.randn(2, 3, 16, 20)
+    built, ours = definitions("04")["MBFN"](*arguments), mbfn.MBFN(*arguments)
+    built.load_state_dict(ours.state_dict())
+    for ours_feature, feature in zip(ours(x_h, x_m), built(x_h, x_m), strict=True):
+        torch.testing.assert_close(feature, ours_feature)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_chapter_05_builds_the_attention_and_the_gates(normalise):
+    built = definitions("05")
+    features = torch.randn(4, 2, 8, 9, 7)
+    assert_same_module(built["ChannelAttention"](8, 2, 4, normalise), ssawb.ChannelAttention(8, 2, 4, normalise), *features[:3])
+    for gate_bias in (None, 2.0):
+        assert_same_module(built["SSAWB"](8, 2, 4, normalise, gate_bias), ssawb.SSAWB(8, 2, 4, normalise, gate_bias), *features)
