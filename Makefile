@@ -39,6 +39,7 @@ checkpoints: .venv/ready
 
 results: .venv/ready
 	for bands in 4 6; do \
+		OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite evaluate --msi-bands $$bands --out data/results/classical_$${bands}bands.json || exit; \
 		for seed in 1 2 3 4; do \
 			OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite train --msi-bands $$bands --seed $$seed --out runs/lite_$${bands}bands_seed$$seed.safetensors || exit; \
 		done; \

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from . import ablations, complexity, evaluation, files, labs, metrics, notebooks, results, scenes, sensors, training
+from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
 METRIC_NAMES = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
@@ -39,14 +40,17 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Score checkpoints, the classical baselines and the noise ceiling on the Indian Pines test region."""
+    """Score checkpoints, if any, the classical methods and the noise ceiling on the Indian Pines test region."""
     began = time.perf_counter()
     models = [training.load_checkpoint(path) for path in arguments.checkpoint]
     cards = [json.loads(path.with_suffix(".json").read_text()) for path in arguments.checkpoint]
-    degrade = models[0].degrade
+    region, _, test = scenes.split(scenes.indian_pines())
+    if models:
+        degrade = models[0].degrade
+    else:
+        degrade = Degradation(srf=sensors.landsat_tm(test.wavelengths_nm, arguments.msi_bands, test.fwhm_nm))
     if any(model.degrade.card() != degrade.card() for model in models):
         raise ValueError("--checkpoint: the checkpoints were trained with different degradations; their scores cannot be compared")
-    region, _, test = scenes.split(scenes.indian_pines())
 
     rows = evaluation.score_baselines(degrade, region, test)
     networks = [
@@ -61,7 +65,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.out:
         content = {
             "scene": test.name, "rmse_unit": scenes.RADIANCE_UNIT, "networks": networks, "baselines": rows, "noise_ceiling": ceiling,
-            "summary": {name: _mean_and_spread([row[name] for row in networks]) for name in METRIC_NAMES},
+            "summary": {name: _mean_and_spread([row[name] for row in networks]) for name in METRIC_NAMES} if networks else {},
             "degradation": degrade.card(), "provenance": results.provenance([n["seed"] for n in networks], time.perf_counter() - began),
         }  # fmt: skip
         files.write_json(arguments.out, content)
@@ -147,7 +151,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors; a .json card goes beside it)")
 
     one = command("evaluate", evaluate)
-    one.add_argument("--checkpoint", type=Path, nargs="+", required=True, help="one or more .safetensors files of equal degradation")
+    one.add_argument("--checkpoint", type=Path, nargs="*", default=[], help=".safetensors files of equal degradation")
+    one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="without a checkpoint (default: 6)")
     one.add_argument("--out", type=Path, help="JSON file for the scores and where they come from")
 
     one = command("ablate", ablate)
