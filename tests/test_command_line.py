@@ -1,5 +1,6 @@
 """The command line, run as a stranger would."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from s3rnet_lite import S3RNet, training
+from s3rnet_lite import S3RNet, baselines, training
 from s3rnet_lite.fusion import FusionModel
 
 
@@ -34,7 +35,7 @@ def pair(tmp_path, small_val, degrade6):
     return tmp_path / "hsi.npy", tmp_path / "msi.npz"
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "ablate", "fuse", "complexity", "notebooks"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "ablate", "fuse", "complexity", "notebooks", "labs"])
 def test_every_command_explains_itself(command):
     shown = run(command, "--help")
     assert shown.returncode == 0 and "usage: python -m s3rnet_lite " + command in shown.stdout
@@ -99,6 +100,14 @@ def test_train_then_evaluate(tmp_path):
     for name in ("bicubic", "detail_injection", "a.safetensors", "noise ceiling"):
         assert name in scored.stdout
     assert (tmp_path / "a_scores.json").exists()
+
+
+def test_evaluate_without_a_checkpoint_scores_and_times_the_classical_methods(tmp_path):
+    scored = run("evaluate", "--msi-bands", 4, "--out", tmp_path / "classical.json")
+    assert scored.returncode == 0 and "sylvester" in scored.stdout
+    stored = json.loads((tmp_path / "classical.json").read_text())
+    assert stored["networks"] == [] and len(stored["degradation"]["srf"]) == 4
+    assert all(0 < stored["baselines"][name]["seconds"] < 100 for name in baselines.NAMES)
 
 
 def test_complexity_prints_table_one():

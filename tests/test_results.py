@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from s3rnet_lite import baselines
 from s3rnet_lite.results import REPOSITORY, RESULTS_FOLDER, provenance
 
 STORED = sorted(RESULTS_FOLDER.glob("*.json"))
@@ -32,6 +33,20 @@ def test_five_seeds_are_stored_and_all_beat_the_closed_form(msi_bands):
         assert row["ergas"] < closed_form["ergas"]
         assert min(row["gate_means"]) > 0.05
         assert max(row["psnr_pooled_without"].values()) < row["psnr_pooled_scene_peak"] - 3
+
+
+@pytest.mark.parametrize(("msi_bands", "low", "high"), [(4, 1.5, 2.5), (6, 0.5, 1.0)])
+def test_the_network_leads_the_best_classical_method_by_what_the_readme_says(msi_bands, low, high):
+    network = json.loads((RESULTS_FOLDER / f"lite_{msi_bands}bands.json").read_text())["summary"]["psnr_pooled_scene_peak"]["mean"]
+    classical = json.loads((RESULTS_FOLDER / f"classical_{msi_bands}bands.json").read_text())["baselines"]
+    assert low < network - max(classical[name]["psnr_pooled_scene_peak"] for name in baselines.NAMES) < high
+
+
+@pytest.mark.parametrize("msi_bands", [4, 6])
+def test_both_stored_results_measured_the_same_region_with_the_same_sensor(msi_bands):
+    network, classical = (json.loads((RESULTS_FOLDER / f"{kind}_{msi_bands}bands.json").read_text()) for kind in ("lite", "classical"))
+    assert classical["baselines"]["bicubic"]["sam_degrees"] == pytest.approx(network["baselines"]["bicubic"]["sam_degrees"], rel=1e-5)
+    assert (network["scene"], network["noise_ceiling"]) == (classical["scene"], pytest.approx(classical["noise_ceiling"], rel=1e-5))
 
 
 def test_provenance_names_what_is_needed_to_repeat_a_run(monkeypatch):
