@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import ablations, complexity, evaluation, files, labs, metrics, notebooks, results, scenes, sensors, training
+from . import ablations, complexity, evaluation, files, metrics, results, scenes, sensors, training
 from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
@@ -109,6 +109,8 @@ def count(arguments: argparse.Namespace) -> None:
 
 def run_notebooks(arguments: argparse.Namespace) -> None:
     """Execute every chapter; the executed copies go to runs/notebooks/, or into the chapters themselves."""
+    from . import notebooks  # here, because importing nbformat takes seconds that the other commands need not wait
+
     notebooks.execute(arguments.in_place)
     where = notebooks.FOLDER if arguments.in_place else notebooks.EXECUTED_COPIES
     print(f"Executed chapters: {where}\nFigures: {notebooks.REPOSITORY / 'figures'}")
@@ -116,6 +118,8 @@ def run_notebooks(arguments: argparse.Namespace) -> None:
 
 def write_labs(arguments: argparse.Namespace) -> None:
     """Write the student versions of the chapters, with stubs for solutions, to notebooks/labs/."""
+    from . import labs
+
     for path in labs.write():
         print(f"Wrote {path}")
 
