@@ -64,6 +64,8 @@ def test_it_is_small_and_stores_no_widget_state(chapter):
     path, notebook = chapter
     assert path.stat().st_size <= 2**20
     assert "widgets" not in notebook.metadata
+    kinds = {kind for cell in code_cells(notebook) for output in cell.outputs for kind in output.get("data", {})}
+    assert kinds <= {"text/plain", "image/png", "text/html"}, "a page without a kernel cannot show the rest"
 
 
 def test_every_figure_has_an_alternative_text(chapter):
