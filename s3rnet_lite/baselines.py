@@ -81,7 +81,7 @@ def cnmf(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers:
 
     scikit-learn's NMF of the LR-HSI starts E (C, endmembers) and A; then multiplicative updates lower
     |X_h - E A B|^2 + |X_m - D E A|^2, so that endmembers come mostly from the LR-HSI and abundances from the HR-MSI
-    (N. Yokoya, T. Yairi, A. Iwasaki, 2012; here with one objective in place of two taken in turns). Six endmembers did best on
+    (N. Yokoya, T. Yairi, A. Iwasaki, 2012; here with one objective in place of two taken in turns). Six endmembers did well on
     the training and validation regions of Indian Pines: the few values of an HR-MSI pixel cannot fix many abundances.
     """
     spectra, abundances = unmix(x_h, x_m, degrade, endmembers, iterations)
@@ -120,7 +120,7 @@ def sylvester(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, compon
     mean = pixels.mean(1, keepdim=True)
     basis, spread, _ = torch.linalg.svd(pixels - mean, full_matrices=False)
     basis, variance = basis[:, :components], spread[:components].square() / pixels.shape[1]
-    variance = variance.clamp_min(TINY * variance.max())
+    variance = variance.clamp_min(max(TINY * float(variance.max()), TINY**2))  # an image without any variation has none at all
     seen = degrade.srf.to(pixels) @ basis
     coarse = _mix(basis.mT, x_h.double() - mean[..., None])
     fine = x_m.double() - degrade.spectral(mean[..., None])

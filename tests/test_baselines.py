@@ -184,6 +184,14 @@ def test_sparse_coding_uses_few_atoms_and_survives_black_pixels():
     assert metrics.pooled_psnr(y_hat, y) > metrics.pooled_psnr(baselines.bicubic(x_h, x_m, PAIRS_OF_BANDS), y) + 6
 
 
+@pytest.mark.parametrize("name", baselines.NAMES)
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_an_image_without_any_variation_comes_back(name, level):
+    y = torch.full((6, 16, 24), level)
+    degrade = operator()
+    torch.testing.assert_close(baselines.run(name, *degrade(y), degrade), y, atol=1e-3, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def real(indian_pines, tm4):
     """The test region, its inputs, and every method's result."""
