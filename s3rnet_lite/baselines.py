@@ -88,8 +88,13 @@ def cnmf(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers:
     return torch.einsum("cp,phw->chw", spectra, abundances)
 
 
-def unmix(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers: int, iterations: int):
-    """The two factors of `cnmf`: endmember spectra (C, endmembers) and abundances (endmembers, H, W), both >= 0."""
+def unmix(
+    x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers: int, iterations: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two factors of `cnmf`: endmember spectra (C, endmembers) and abundances (endmembers, H, W), both >= 0.
+
+    With fewer LR-HSI pixels or bands than `endmembers`, as many factors as there are of these. Negative inputs count as 0.
+    """
     x_h, x_m, response = x_h.clamp_min(0), x_m.clamp_min(0), degrade.srf.to(x_h)
     pixels = x_h.flatten(1).mT.double().cpu().numpy()
     start = NMF(min(endmembers, *pixels.shape), init="nndsvda", max_iter=5000, random_state=0)

@@ -189,6 +189,7 @@ def test_sparse_coding_uses_few_atoms_and_survives_black_pixels():
 def test_an_image_without_any_variation_comes_back(name, level):
     y = torch.full((6, 16, 24), level)
     degrade = operator()
+    # Not closer: rounding errors of a constant band have a slope too, and `gsa` and `mtf_glp` follow it (by up to 4e-4).
     torch.testing.assert_close(baselines.run(name, *degrade(y), degrade), y, atol=1e-3, rtol=0)
 
 
