@@ -81,8 +81,10 @@ def fuse_in_tiles(fuse: Fuse, x_h: torch.Tensor, x_m: torch.Tensor, scale: int, 
 
 def _tile_starts(length: int, tile: int, overlap: int, scale: int) -> list[int]:
     """Where tiles begin: even steps of at most tile - overlap, rounded to the LR grid, the last one at the far edge."""
-    tiles = 1 + -(-(length - tile) // (tile - overlap))
-    return [round(i * (length - tile) / max(1, tiles - 1) / scale) * scale for i in range(tiles)]
+    if length == tile:
+        return [0]
+    steps = -(-(length - tile) // (tile - overlap))
+    return [round(i * (length - tile) / steps / scale) * scale for i in range(steps + 1)]
 
 
 def _tent(length: int, overlap: int, like: torch.Tensor) -> torch.Tensor:
