@@ -1,4 +1,4 @@
-"""The command line: `python -m s3rnet_lite train | evaluate | ablate | fuse | complexity | notebooks | labs`."""
+"""The command line: `python -m s3rnet_lite train | evaluate | compare | ablate | fuse | complexity | notebooks | labs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import ablations, complexity, evaluation, files, metrics, results, scenes, sensors, training
+from . import ablations, comparison, complexity, evaluation, files, metrics, networks, results, scenes, sensors, training
 from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
@@ -72,6 +72,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(f"Wrote {arguments.out}")
 
 
+def compare(arguments: argparse.Namespace) -> None:
+    """Train S3RNet and its ten peers (lite presets) with equal CPU time on the same data, score them, and print our Table I.
+
+    Runs that are stored already are not repeated: the same command goes on where it was stopped.
+    """
+    comparison.compare(networks.NAMES, arguments.recipe, arguments.msi_bands, arguments.seeds, arguments.seconds, arguments.workers)
+    print(comparison.format_table(comparison.stored(), arguments.msi_bands))
+
+
 def ablate(arguments: argparse.Namespace) -> None:
     """Train the lite preset with one part changed at a time, and validate each variant (never on the test region)."""
     began = time.perf_counter()
@@ -98,13 +107,15 @@ def fuse(arguments: argparse.Namespace) -> None:
 
 
 def count(arguments: argparse.Namespace) -> None:
-    """Count parameters, multiply-accumulates (MACs) and FLOPs without running the network."""
+    """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the network."""
     with torch.device("meta"):
-        network = S3RNet.from_preset(arguments.preset, arguments.hsi_bands, arguments.msi_bands)
+        network = networks.build(arguments.network, arguments.preset, arguments.hsi_bands, arguments.msi_bands)
         x_h = torch.empty(1, arguments.hsi_bands, arguments.size // network.scale, arguments.size // network.scale)
         x_m = torch.empty(1, arguments.msi_bands, arguments.size, arguments.size)
     counted = complexity.count(network, x_h, x_m)
-    print(f"parameters {counted.parameters:>12,}\nGMACs      {counted.macs / 1e9:>12,.2f}\nGFLOPs     {counted.flops / 1e9:>12,.2f}")
+    memory = complexity.peak_memory(network, x_h, x_m) / 2**20
+    print(f"parameters {counted.parameters:>14,}\nGMACs      {counted.macs / 1e9:>14,.2f}\nGFLOPs     {counted.flops / 1e9:>14,.2f}")
+    print(f"peak MiB   {memory:>14,.0f}  (activations of one forward pass without gradients)")
 
 
 def run_notebooks(arguments: argparse.Namespace) -> None:
@@ -159,6 +170,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="without a checkpoint (default: 6)")
     one.add_argument("--out", type=Path, help="JSON file for the scores and where they come from")
 
+    one = command("compare", compare)
+    one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=4, help="Landsat TM bands (default: 4)")
+    one.add_argument("--seeds", type=int, default=3, help="trainings of each network, seeds 0, 1, ... (default: 3)")
+    one.add_argument("--recipe", choices=comparison.RECIPES, nargs="+", default=comparison.RECIPES, help="default: both")
+    one.add_argument("--seconds", type=float, default=90, help="CPU time of each training on one thread (default: 90)")
+    one.add_argument("--workers", type=int, default=2, help="trainings at a time (default: 2)")
+
     one = command("ablate", ablate)
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="Landsat TM bands (default: 6)")
     one.add_argument("--steps", type=int, default=300, help="weight updates of each variant (default: 300)")
@@ -172,7 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, required=True, help="HR-HSI to write (.npy)")
 
     one = command("complexity", count)
-    one.add_argument("--preset", choices=PRESETS, default="paper", help="default: paper")
+    one.add_argument("--network", choices=networks.NAMES, default="s3rnet", help="default: s3rnet")
+    one.add_argument("--preset", choices=PRESETS, default="paper", help="default: paper (tiny: s3rnet only)")
     one.add_argument("--hsi-bands", type=int, default=172, help="default: 172")
     one.add_argument("--msi-bands", type=int, default=4, help="default: 4")
     one.add_argument("--size", type=int, default=256, help="height and width of the HR-MSI in pixels (default: 256)")

@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from . import networks
 from .degradation import Degradation
 from .files import read_tensors, write_json, write_tensors
 from .fusion import FusionModel
-from .s3rnet import S3RNet
+
+NETWORK_KEYS = ("name", "preset", "hsi_bands", "msi_bands")
 
 
-def save_checkpoint(path: str | Path, model: FusionModel, preset: str, facts: dict) -> None:
+def save_checkpoint(path: str | Path, model: FusionModel, preset: str, facts: dict, changes: dict | None = None) -> None:
     """Write `model` to `path` (.safetensors) and its card to the same name with .json.
 
     Args:
-        preset: of the S3RNet inside.
+        preset, changes: what `networks.build` made the network inside from.
         facts: what else belongs on the card: provenance, training settings, results.
     """
-    path = Path(path)
+    path, network = Path(path), model.network
     card = {
-        "network": {"name": "s3rnet", "preset": preset, "hsi_bands": model.network.hsi_bands, "msi_bands": model.network.msi_bands},
+        "network": {
+            "name": networks.name_of(network), "preset": preset, "hsi_bands": network.hsi_bands, "msi_bands": network.msi_bands,
+            "changes": changes or {},
+        },
         "fusion": {"scaling": model.scaling, "skip": model.skip},
         "degradation": model.degrade.card(),
         "tensors": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
         **facts,
-    }
+    }  # fmt: skip
     write_tensors(path, model.state_dict(), {})
     write_json(path.with_suffix(".json"), card)
 
@@ -48,7 +53,7 @@ def load_checkpoint(path: str | Path) -> FusionModel:
         network, fusion = card["network"], card["fusion"]
         degrade = Degradation.from_card(card["degradation"])
         model = FusionModel(
-            S3RNet.from_preset(network["preset"], network["hsi_bands"], network["msi_bands"], scale=degrade.scale),
+            networks.build(**{key: network[key] for key in NETWORK_KEYS}, scale=degrade.scale, **network.get("changes", {})),
             degrade, fusion["scaling"], fusion["skip"],
         )  # fmt: skip
     except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -9,15 +9,15 @@ from . import baselines
 from .checks import check_pair
 from .degradation import Degradation
 
-SCALINGS = ("range", "band")
+SCALINGS = ("none", "range", "band")
 SKIPS = ("none", "bilinear", "injection")
 
 
 class FusionModel(nn.Module):
     """Standardise, network, unstandardise, optional skip: a network made to work on [0, 1] data.
 
-    scaling "range" takes [0, 1] to [-1, 1] and back, as the paper does. "band" gives every band of the inputs mean 0 and
-    standard deviation 1, and gives the network's output the mean and spread, band by band, of what it has to explain.
+    scaling "none" leaves [0, 1] as it is; "range" takes it to [-1, 1] and back, as the paper does. "band" gives every band
+    of the inputs mean 0 and standard deviation 1, and the network's output the mean and spread of what it has to explain.
     skip "none" leaves the whole image to the network (the paper). "bilinear" adds the upsampled LR-HSI. "injection" is
     closed-form detail injection with a better guess: the network corrects a regression, fitted on the training region, of
     the HSI from the HR-MSI; then what the corrected guess's own blurred version lacks of the LR-HSI is added, upsampled, twice. So
@@ -45,8 +45,9 @@ class FusionModel(nn.Module):
         self.network, self.degrade, self.scaling, self.skip = network, degrade, scaling, skip
         msi_bands, hsi_bands = degrade.srf.shape
         for name, length in (("hsi", hsi_bands), ("msi", msi_bands), ("output", hsi_bands)):
-            self.register_buffer(f"{name}_mean", torch.full((length, 1, 1), 0.5))
-            self.register_buffer(f"{name}_spread", torch.full((length, 1, 1), 0.5))
+            mean, spread = (0.0, 1.0) if scaling == "none" else (0.5, 0.5)
+            self.register_buffer(f"{name}_mean", torch.full((length, 1, 1), mean))
+            self.register_buffer(f"{name}_spread", torch.full((length, 1, 1), spread))
         if skip == "injection":
             self.register_buffer("regression", torch.zeros(hsi_bands, msi_bands + 1))
         if y is not None:

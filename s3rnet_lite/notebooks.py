@@ -11,7 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm import tqdm
 
-from . import baselines
+from . import baselines, comparison
 from .evaluation import SKIP_ALONE, TRAINED_CLOSED_FORM
 from .results import REPOSITORY, RESULTS_FOLDER
 
@@ -111,7 +111,13 @@ def classical() -> str:
     return "\n".join(lines)
 
 
-README_TABLES = {"chapter index": index, "results": scores, "classical methods": classical}
+def eleven_networks() -> str:
+    """The README's table of S3RNet and its peers, from the stored runs."""
+    runs = comparison.stored()
+    return "\n\n".join(comparison.format_table(runs, bands) for bands in (4, 6))
+
+
+README_TABLES = {"chapter index": index, "results": scores, "classical methods": classical, "eleven networks": eleven_networks}
 
 
 def write_readme_tables() -> None:

@@ -1,5 +1,7 @@
 """Complexity: counts worked out by hand for small networks, which have to stay as they were."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -82,3 +84,52 @@ def test_a_count_needs_shapes_only():
         network = S3RNet.from_preset("tiny", 5, 3)
         on_meta = complexity.count(network, torch.empty(1, 5, 4, 4), torch.empty(1, 3, 16, 16))
     assert on_meta == complexity.count(S3RNet.from_preset("tiny", 5, 3), X_H, X_M)
+
+
+class Attention(nn.Module):
+    """Between the pixels of x_m, three heads of two channels, through the fused kernel."""
+
+    def forward(self, x_h, x_m):
+        tokens = x_m.flatten(2).unflatten(1, (3, 2)).mT
+        return torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+
+def test_fused_attention_is_not_missed():
+    x_m = torch.rand(2, 6, 8, 8)
+    assert complexity.count(Attention(), x_m, x_m).macs == 2 * 3 * (64 * 64 * 2 + 64 * 64 * 2)
+
+
+class Chain(nn.Sequential):
+    def forward(self, x_h, x_m):
+        return super().forward(x_m)
+
+
+@pytest.mark.parametrize("kind", [nn.Tanh, nn.Sigmoid])
+def test_a_chain_needs_two_images_at_a_time_or_keeps_all(kind):
+    chain, image = Chain(kind(), kind(), kind(), kind()), torch.rand(1, 8, 32, 32, requires_grad=True)
+    size = 4 * image.numel()
+    assert complexity.peak_memory(chain, image, image) == 2 * size
+    assert complexity.peak_memory(chain, image, image, keep_for_backward=True) == 4 * size
+
+
+def test_memory_of_a_full_size_network_is_counted_without_having_it():
+    with torch.device("meta"):
+        network = Chain(nn.Conv2d(100, 100, 3, padding=1))
+        image = torch.empty(1, 100, 100_000, 100_000)
+    assert complexity.peak_memory(network, image, image) == 4 * 10**12
+
+
+def test_a_measurement_runs_the_network_and_says_on_what():
+    calls = []
+
+    class Sleeper(nn.Module):
+        def forward(self, x_h, x_m):
+            calls.append(torch.is_grad_enabled())
+            time.sleep(0.5 if len(calls) == 4 else 0.02)  # one run in five is disturbed; the median does not care
+
+    found = complexity.measure(Sleeper(), X_H, X_M, runs=5)
+    assert calls == [False] * 7
+    assert 0.02 <= found.seconds < 0.4
+    assert (found.runs, found.device, found.threads) == (5, "cpu", torch.get_num_threads())
+    with pytest.raises(ValueError, match="runs: expected at least 1"):
+        complexity.measure(Sleeper(), X_H, X_M, runs=0)

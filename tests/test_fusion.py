@@ -41,6 +41,14 @@ def test_range_scaling_maps_zero_to_minus_one_and_one_to_one(train_cube, degrade
     assert torch.equal(y_hat, torch.full_like(y_hat, 0.5))  # a network's 0 is the middle of [0, 1]
 
 
+def test_no_scaling_leaves_everything_as_it_is(train_cube, degrade6):
+    model = FusionModel(Recorder(170, 4), degrade6, "none", "none", train_cube)
+    x_h, x_m = torch.rand(1, 170, 4, 4), torch.rand(1, 6, 16, 16)
+    y_hat = model(x_h, x_m)
+    assert torch.equal(model.network.seen[0], x_h) and torch.equal(model.network.seen[1], x_m)
+    assert (y_hat == 0).all()
+
+
 def test_band_scaling_standardises_the_training_inputs(train_cube, degrade6):
     model = FusionModel(Recorder(170, 4), degrade6, "band", "none", train_cube)
     x_h, x_m = degrade6(train_cube)
