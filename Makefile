@@ -1,4 +1,4 @@
-# make run | make test | make lab | make notebooks | make format | make checkpoints | make results
+# make run | make test | make lab | make notebooks | make format | make checkpoints | make results | make comparison
 .DEFAULT_GOAL := run
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ BIN := .venv/bin
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.PHONY: run test lab notebooks format checkpoints results
+.PHONY: run test lab notebooks format checkpoints results comparison
 run: .venv/ready
 	$(BIN)/python -m s3rnet_lite notebooks
 	$(BIN)/python -m s3rnet_lite evaluate --checkpoint data/s3rnet_lite_4bands.safetensors
@@ -47,3 +47,15 @@ results: .venv/ready
 			--checkpoint data/s3rnet_lite_$${bands}bands.safetensors runs/lite_$${bands}bands_seed[1-4].safetensors || exit; \
 	done
 	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite ablate --msi-bands 6 --out data/results/ablation_6bands.json
+
+# Table I with eleven networks: about 90 minutes on two cores, run by run; the models of seed 0 go with the repository.
+COMPARE := OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite compare
+comparison: .venv/ready
+	$(COMPARE) --recipe common --msi-bands 4 --seeds 3
+	$(COMPARE) --recipe common --msi-bands 6 --seeds 1
+	$(COMPARE) --recipe published --msi-bands 4 --seeds 3
+	$(COMPARE) --recipe published --msi-bands 6 --seeds 1
+	mkdir -p data/peers
+	for file in runs/comparison/common_4bands_*_seed0.*; do \
+		name=$${file##*/common_4bands_}; cp $$file data/peers/$${name%_seed0.*}_4bands.$${file##*.}; \
+	done

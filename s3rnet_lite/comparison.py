@@ -152,7 +152,7 @@ def stored(folder: Path = FOLDER) -> list[dict]:
 
 
 def summarise(runs: list[dict], recipe_name: str, msi_bands: int) -> dict[str, dict]:
-    """Network -> its size, steps, learning rate, seconds of training and of fusing, and for each of `METRICS` the seeds' mean and standard deviation."""
+    """Network -> size, steps, learning rate, seconds of training and of fusing; for each of `METRICS` (mean, standard deviation)."""
     rows = {}
     for name in networks.NAMES:
         own = [run for run in runs if (run["network"], run["recipe"], run["msi_bands"]) == (name, recipe_name, msi_bands)]

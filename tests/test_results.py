@@ -7,7 +7,7 @@ import pytest
 from s3rnet_lite import baselines
 from s3rnet_lite.results import REPOSITORY, RESULTS_FOLDER, provenance
 
-STORED = sorted(RESULTS_FOLDER.glob("*.json"))
+STORED = sorted(RESULTS_FOLDER.rglob("*.json"))
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
@@ -16,6 +16,8 @@ def test_every_stored_result_says_where_it_comes_from(path):
     assert set(facts) == {"command", "git_commit", "seed", "device", "torch", "python", "wall_seconds", "date"}
     if facts["command"].startswith("notebooks/"):  # a chapter's own long run
         assert path.name in (REPOSITORY / facts["command"].split()[0]).read_text()
+    elif path.parent.name == "comparison":  # one command, many files
+        assert facts["command"].startswith("python -m s3rnet_lite compare")
     else:
         assert facts["command"].startswith("python -m s3rnet_lite ") and path.name in facts["command"]
     assert len(facts["git_commit"]) == 40
