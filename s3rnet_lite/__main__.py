@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=4, help="Landsat TM bands (default: 4)")
     one.add_argument("--seeds", type=int, default=3, help="trainings of each network, seeds 0, 1, ... (default: 3)")
     one.add_argument("--recipe", choices=comparison.RECIPES, nargs="+", default=comparison.RECIPES, help="default: both")
-    one.add_argument("--seconds", type=float, default=90, help="CPU time of each training on one thread (default: 90)")
+    one.add_argument("--seconds", type=float, default=60, help="CPU time of each training on one thread (default: 90)")
     one.add_argument("--workers", type=int, default=2, help="trainings at a time (default: 2)")
 
     one = command("ablate", ablate)

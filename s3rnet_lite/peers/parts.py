@@ -91,3 +91,28 @@ def _tent(length: int, overlap: int, like: torch.Tensor) -> torch.Tensor:
     """1 inside, falling linearly to 1 / (overlap + 1) at both ends."""
     distance = torch.arange(1, length + 1, dtype=like.dtype, device=like.device)
     return torch.minimum(distance, distance.flip(0)).clamp_max(overlap + 1) / (overlap + 1)
+
+
+class FeaturePyramid(nn.Module):
+    """Features of an image at full, half and quarter size; in HyperTransformer (first kernel 7) and HyperRefiner (3).
+
+        x          -> conv k x k, BN, ReLU, conv 3x3, BN -> full
+        ReLU(full) -> maximum of 2x2 -> conv 3x3, BN, ReLU, conv 3x3, BN -> half, and so on to quarter
+
+    Shape: (B, channels, H, W) -> one (B, widths[i], H / 2**i, W / 2**i) per width, before the ReLU; H and W divisible by 4.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...], kernel_size: int):
+        super().__init__()
+        self.levels = nn.ModuleList()
+        for width, kernel in zip(widths, (kernel_size, 3, 3)):
+            first = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
+            second = nn.Conv2d(width, width, 3, padding=1)
+            self.levels.append(nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(), second, nn.BatchNorm2d(width)))
+            channels = width
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        outputs = [self.levels[0](x)]
+        for level in self.levels[1:]:
+            outputs.append(level(F.max_pool2d(F.relu(outputs[-1]), 2)))
+        return outputs
