@@ -13,9 +13,9 @@ from .parts import FeaturePyramid, fuse_padded, upsample
 
 PRESETS: dict[str, dict] = {
     "paper": {},
-    "lite": dict(width=12, coarse_width=12, coarse_stages=2, pooling=2, dropout=0.0, softmax_over="keys", tail_kernel_size=1,
-                 decoder=False),
-}  # fmt: skip
+    # Pooling by 2 leaves 8 x 8 LR pixels more than a single code to choose from; without dropout a run can be resumed exactly.
+    "lite": dict(width=12, coarse_width=12, coarse_stages=2, pooling=2, dropout=0.0, softmax_over="keys", tail=False, decoder=False),
+}
 
 
 class SpatialGate(nn.Module):
@@ -158,8 +158,8 @@ class HyperRefiner(nn.Module):
         y_3 = f_3 + t_3;   y_2 = f_2 + t_2 + enlarged y_3;   y_1 = f_1 + t_1 + enlarged y_2, each refined by a convolution
         y_hat = coarse + z + conv(z),   z = conv(y_1, y_2, y_3)
 
-    The code is of pixels in reading order, `pooling` of them in a row made into one, so a code has no place in the image; the
-    attention does not mind, because it knows no places.
+    A code is of pixels in reading order, `pooling` of them in a row made into one at each level, whatever lies below them; the
+    attention does not mind, because it knows no places. LR sides that are no multiples of 2 * pooling are padded and cut off after.
 
     The decoder is the one part that `y_hat` does not depend on, so training on `y_hat` alone leaves it without gradients.
     It is there for `reconstruct`, whose L1 distance from x_h the authors add to their loss; `decoder=False` leaves it out
@@ -177,7 +177,7 @@ class HyperRefiner(nn.Module):
         pooling: LR pixels in a row that become one at each of the encoder's three levels, 2 or 4.
         dropout: of encoder and decoder.
         softmax_over: "queries" or "keys", see `SpectralAttention`.
-        tail_kernel_size: of the last convolution.
+        tail: False leaves conv(z) out.
         decoder: build it, see above.
         global_skip: False leaves the upsampled x_h out of the output (not out of `coarse`, on which all else works).
 
@@ -189,7 +189,7 @@ class HyperRefiner(nn.Module):
 
     def __init__(self, hsi_bands: int, msi_bands: int, scale: int = 4, width: int = 64, coarse_width: int = 64,
                  coarse_stages: int = 3, pooling: int = 4, dropout: float = 0.1, softmax_over: str = "queries",
-                 tail_kernel_size: int = 3, decoder: bool = True, global_skip: bool = True):  # fmt: skip
+                 tail: bool = True, decoder: bool = True, global_skip: bool = True):  # fmt: skip
         super().__init__()
         if pooling not in (2, 4):
             raise ValueError(f"pooling: expected 2 or 4, got {pooling}")
@@ -208,7 +208,7 @@ class HyperRefiner(nn.Module):
             nn.Sequential(nn.Conv2d(2 * channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()) for channels in widths[:2]
         )
         self.to_bands = nn.Conv2d(sum(widths), hsi_bands, 1)
-        self.tail = nn.Conv2d(hsi_bands, hsi_bands, tail_kernel_size, padding=tail_kernel_size // 2)
+        self.tail = nn.Conv2d(hsi_bands, hsi_bands, 3, padding=1) if tail else None
 
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         check_pair(x_h, x_m, self.scale, self.hsi_bands, self.msi_bands)
@@ -234,5 +234,5 @@ class HyperRefiner(nn.Module):
             refined.append(y + self.refine[level](y))
         pyramid = [refined[2], upsample(refined[1], 2, "bicubic"), upsample(refined[0], 4, "bicubic")]
         z = self.to_bands(torch.cat(pyramid, dim=1))
-        residual = detail + z + self.tail(z)
+        residual = detail + z if self.tail is None else detail + z + self.tail(z)
         return x_h_up + residual if self.global_skip else residual
