@@ -24,13 +24,15 @@ class DFAB(nn.Module):
         growth: channels that each of the first four convolutions adds.
         kernel_size: 3 (Fig. 3, Table I) or 1 (Eq. 2 as printed); odd.
         groups: groups of every convolution; must divide `width` and `growth`.
+        damped: False for shallow networks: residuals count in full (no 0.2), and weights start as any convolution's.
 
     Raises:
         ValueError: an even kernel size, or groups that do not divide the channels.
     """
 
-    def __init__(self, width: int, growth: int, kernel_size: int = 3, groups: int = 1):
+    def __init__(self, width: int, growth: int, kernel_size: int = 3, groups: int = 1, damped: bool = True):
         super().__init__()
+        self.residual_scale = RESIDUAL_SCALE if damped else 1.0
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
         outputs = [growth] * 4 + [width]
@@ -39,7 +41,7 @@ class DFAB(nn.Module):
             nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2, groups=groups) for i, o in zip(inputs, outputs)
         )
         self.activation = nn.LeakyReLU(LEAKY_SLOPE)
-        for convolution in self.convolutions:  # a small start keeps the block near the identity
+        for convolution in self.convolutions if damped else ():  # a small start keeps the block near the identity
             nn.init.kaiming_normal_(convolution.weight)
             convolution.weight.data.mul_(0.1)
             nn.init.zeros_(convolution.bias)
@@ -48,4 +50,4 @@ class DFAB(nn.Module):
         features = [x]
         for convolution in self.convolutions[:4]:
             features.append(self.activation(convolution(torch.cat(features, dim=1))))
-        return RESIDUAL_SCALE * self.convolutions[4](torch.cat(features, dim=1)) + x
+        return self.residual_scale * self.convolutions[4](torch.cat(features, dim=1)) + x

@@ -15,24 +15,26 @@ class ResidualGroup(nn.Sequential):
     Shape: (B, width, H, W) -> (B, width, H, W).
     """
 
-    def __init__(self, width: int, growth: int, blocks: int = 3, kernel_size: int = 3, groups: int = 1):
-        super().__init__(*(DFAB(width, growth, kernel_size, groups) for _ in range(blocks)))
+    def __init__(self, width: int, growth: int, blocks: int = 3, kernel_size: int = 3, groups: int = 1, damped: bool = True):
+        super().__init__(*(DFAB(width, growth, kernel_size, groups, damped) for _ in range(blocks)))
+        self.residual_scale = RESIDUAL_SCALE if damped else 1.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return RESIDUAL_SCALE * super().forward(x) + x
+        return self.residual_scale * super().forward(x) + x
 
 
 class Branch(nn.Sequential):
-    """One row of Eq. 1: the feature transition G (a 3x3 convolution and LeakyReLU), then N residual groups.
+    """One row of Eq. 1: the feature transition G (a convolution, 3x3 in the paper, and LeakyReLU), then N residual groups.
 
     Shape: (B, in_channels, H, W) -> (B, width, H, W).
     """
 
-    def __init__(self, in_channels: int, width: int, growth: int, residual_groups: int, blocks: int, kernel_size: int, groups: int):
+    def __init__(self, in_channels: int, width: int, growth: int, residual_groups: int, blocks: int, kernel_size: int, groups: int,
+                 entry_kernel_size: int = 3, damped: bool = True):  # fmt: skip
         super().__init__(
-            nn.Conv2d(in_channels, width, 3, padding=1),
+            nn.Conv2d(in_channels, width, entry_kernel_size, padding=entry_kernel_size // 2),
             nn.LeakyReLU(LEAKY_SLOPE),
-            *(ResidualGroup(width, growth, blocks, kernel_size, groups) for _ in range(residual_groups)),
+            *(ResidualGroup(width, growth, blocks, kernel_size, groups, damped) for _ in range(residual_groups)),
         )
 
 
@@ -54,17 +56,20 @@ class MBFN(nn.Module):
         kernel_size, growth: of the DFABs.
         q_groups: groups of the convolutions in Q's DFABs; above 1 they make the paper's GRG.
         upsampling: "nearest" or "bilinear", for the outputs of q and v.
+        entry_kernel_size: of each branch's first convolution, 3 or 1.
+        damped: of the DFABs.
     """
 
     def __init__(self, hsi_bands: int, msi_bands: int, scale: int, width: int, growth: int,
-                 residual_groups: tuple[int, int, int, int], blocks: int, kernel_size: int, q_groups: int, upsampling: str):  # fmt: skip
+                 residual_groups: tuple[int, int, int, int], blocks: int, kernel_size: int, q_groups: int, upsampling: str,
+                 entry_kernel_size: int = 3, damped: bool = True):  # fmt: skip
         super().__init__()
         self.scale, self.upsampling = scale, upsampling
         n_q, n_k, n_v, n_z = residual_groups
-        self.q = Branch(hsi_bands, width, growth, n_q, blocks, kernel_size, q_groups)
-        self.k = Branch(msi_bands, width, growth, n_k, blocks, kernel_size, 1)
-        self.v = Branch(msi_bands + hsi_bands, width, growth, n_v, blocks, kernel_size, 1)
-        self.z = Branch(hsi_bands + msi_bands, width, growth, n_z, blocks, kernel_size, 1)
+        self.q = Branch(hsi_bands, width, growth, n_q, blocks, kernel_size, q_groups, entry_kernel_size, damped)
+        self.k = Branch(msi_bands, width, growth, n_k, blocks, kernel_size, 1, entry_kernel_size, damped)
+        self.v = Branch(msi_bands + hsi_bands, width, growth, n_v, blocks, kernel_size, 1, entry_kernel_size, damped)
+        self.z = Branch(hsi_bands + msi_bands, width, growth, n_z, blocks, kernel_size, 1, entry_kernel_size, damped)
 
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         x_h_up = F.interpolate(x_h, scale_factor=self.scale, mode="bilinear", align_corners=False)

@@ -35,7 +35,8 @@ class S3RNet(nn.Module):
     Args:
         hsi_bands, msi_bands: C and M.
         scale: ratio of pixel sizes r.
-        width, growth, residual_groups, blocks, kernel_size, q_groups, upsampling: see `MBFN`.
+        width, growth, residual_groups, blocks, kernel_size, q_groups, upsampling, entry_kernel_size,
+            damped: see `MBFN`.
         heads, normalise_attention, gate_bias: see `SSAWB`; a head has 16 channels.
         head_width: channels between the head's two convolutions, `hsi_bands` if None.
         head_kernel_size: of the head's last convolution, 3 or 1.
@@ -49,10 +50,13 @@ class S3RNet(nn.Module):
     def __init__(self, hsi_bands: int, msi_bands: int, scale: int = 4, width: int = 86, growth: int = 43,
                  residual_groups: tuple[int, int, int, int] = (4, 4, 6, 6), blocks: int = 3, kernel_size: int = 3,
                  q_groups: int = 1, upsampling: str = "nearest", heads: int = 4, normalise_attention: bool = False,
-                 gate_bias: float | None = None, head_width: int | None = None, head_kernel_size: int = 3):  # fmt: skip
+                 gate_bias: float | None = None, head_width: int | None = None, head_kernel_size: int = 3,
+                 entry_kernel_size: int = 3, damped: bool = True):  # fmt: skip
         super().__init__()
         self.hsi_bands, self.msi_bands, self.scale = hsi_bands, msi_bands, scale
-        self.mbfn = MBFN(hsi_bands, msi_bands, scale, width, growth, residual_groups, blocks, kernel_size, q_groups, upsampling)
+        self.mbfn = MBFN(
+            hsi_bands, msi_bands, scale, width, growth, residual_groups, blocks, kernel_size, q_groups, upsampling, entry_kernel_size, damped
+        )  # fmt: skip
         self.ssawb = SSAWB(width, heads, self.HEAD_CHANNELS, normalise_attention, gate_bias)
         head_width = head_width or hsi_bands
         self.head = nn.Sequential(

@@ -99,3 +99,11 @@ def test_five_convolutions_reach_one_pixel_each(kernel_size, reach):
     touched[0, :, 7, 7] += 1
     changed = (block(x) != block(touched)).any(1)[0].nonzero()
     assert (changed.min(), changed.max()) == (7 - reach, 7 + reach)
+
+
+def test_an_undamped_block_adds_its_residual_in_full_and_starts_like_any_convolution():
+    damped, plain = DFAB(6, 4), DFAB(6, 4, damped=False)
+    assert plain.convolutions[0].weight.std() > 3 * damped.convolutions[0].weight.std()
+    plain.load_state_dict(damped.state_dict())
+    x = torch.randn(1, 6, 5, 5)
+    torch.testing.assert_close(plain(x) - x, 5 * (damped(x) - x))

@@ -187,3 +187,13 @@ def test_record_keeps_detached_outputs_and_stops_with_its_block():
     assert len(outputs) == 2
     assert torch.equal(outputs[1], inside[1])
     assert not outputs[0].requires_grad
+
+
+def test_entries_of_one_pixel_see_one_pixel():
+    """With 1x1 entries nine times fewer weights look at the HSI bands, and nothing else changes."""
+    wide, narrow = (S3RNet.from_preset("tiny", 20, 4, entry_kernel_size=size) for size in (3, 1))
+    for name in "qkvz":
+        entry, small = getattr(wide.mbfn, name)[0], getattr(narrow.mbfn, name)[0]
+        assert entry.weight.numel() == 9 * small.weight.numel()
+        assert small.kernel_size == (1, 1)
+    assert narrow(torch.rand(1, 20, 3, 5), torch.rand(1, 4, 12, 20)).shape == (1, 20, 12, 20)
