@@ -55,7 +55,8 @@ class S3RNet(nn.Module):
         super().__init__()
         self.hsi_bands, self.msi_bands, self.scale = hsi_bands, msi_bands, scale
         self.mbfn = MBFN(
-            hsi_bands, msi_bands, scale, width, growth, residual_groups, blocks, kernel_size, q_groups, upsampling, entry_kernel_size, damped
+            hsi_bands, msi_bands, scale, width, growth, residual_groups, blocks, kernel_size, q_groups, upsampling,
+            entry_kernel_size, damped,
         )  # fmt: skip
         self.ssawb = SSAWB(width, heads, self.HEAD_CHANNELS, normalise_attention, gate_bias)
         head_width = head_width or hsi_bands
