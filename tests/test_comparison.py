@@ -124,3 +124,29 @@ def test_stored_results_of_this_repository_are_one_fair_comparison():
     for run in runs:
         assert len(run["provenance"]["git_commit"]) == 40
         assert torch.isfinite(torch.tensor([run["test"][metric] for metric in comparison.METRICS])).all()
+
+
+SHIPPED = sorted((DATA_FOLDER / "peers").glob("*.safetensors"))
+
+
+def test_all_eleven_are_shipped_with_their_cards():
+    assert {path.stem for path in SHIPPED} == {f"{name}_4bands" for name in networks.NAMES}
+    for path in SHIPPED:
+        card = json.loads(path.with_suffix(".json").read_text())
+        assert path.stat().st_size <= 3 * 2**20
+        assert len(card["provenance"]["git_commit"]) == 40 and card["training"]["config"]["seed"] == 0
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_model_scores_what_its_run_says(path, indian_pines_split):
+    run = json.loads((comparison.FOLDER / f"common_4bands_{path.stem.removesuffix('_4bands')}_seed0.json").read_text())
+    scores = training.validate(training.load_checkpoint(path), indian_pines_split[2])
+    for metric in comparison.METRICS:
+        assert scores[metric] == pytest.approx(run["test"][metric], rel=1e-3)
+
+
+def test_s3rnet_is_first_or_within_the_seed_spread_of_first():
+    """What the README says of four bands; if a new comparison says otherwise, the README has to as well."""
+    rows = comparison.summarise(comparison.stored(), "common", 4)
+    ours, spread = rows["s3rnet"]["psnr_pooled_scene_peak"]
+    assert ours > max(row["psnr_pooled_scene_peak"][0] for row in rows.values()) - 2 * max(spread, 0.05)
