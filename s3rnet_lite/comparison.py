@@ -131,7 +131,7 @@ def train_and_test(run: Run, budget_seconds: float, folder: Path = FOLDER, check
         **asdict(run), "preset": "lite", "changes": changes, "parameters": sum(p.numel() for p in history.model.network.parameters()),
         "config": asdict(history.config), "budget_cpu_seconds": budget_seconds, "cpu_seconds": round(spent["cpu_seconds"], 1),
         "validation": history.validation, "test": evaluation.score_model(history.model, test),
-        "fusing_seconds": round(complexity.measure(history.model.eval(), x_h, x_m, runs=5).seconds, 4),
+        "fusing_seconds": round(complexity.measure(history.model, x_h, x_m, runs=5).seconds, 4),
         "degradation": history.model.degrade.card(), "provenance": provenance,
     }  # fmt: skip
     card = {"training": {"config": asdict(history.config), "validation": history.validation}, "provenance": provenance}

@@ -39,8 +39,10 @@ def score_model(model: FusionModel, test: Scene) -> dict:
     """`metrics.evaluate` of a trained model on `test`, its gate means, and the pooled PSNR without either input.
 
     "Without" replaces an input by its mean spectrum everywhere: `psnr_pooled_without` for the whole model, skip included,
-    `psnr_pooled_network_without` for the network alone, so that the skip cannot hide a network that ignores an input.
+    `psnr_pooled_network_without` for the network alone, so that the skip cannot hide a network that ignores an input. The
+    model is left in evaluation mode: in training mode, batch normalisation would learn from the test region.
     """
+    model.eval()
     y_hat, gate_means = training.predict(model, test)
     x_h, x_m = (x[None] for x in model.degrade(test.cube))
 

@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from s3rnet_lite import comparison, networks, peers, training
+from s3rnet_lite import comparison, evaluation, networks, peers, training
+from s3rnet_lite.fusion import FusionModel
 from s3rnet_lite.sensors import DATA_FOLDER
 
 
@@ -90,6 +91,14 @@ def test_the_common_recipe_is_the_same_for_all_and_the_published_one_brings_no_h
     assert (config.skip, config.mixing, config.standardised_l1, config.gradient_clip) == ("none", 0.0, False, None)
     assert config.sam_weight == (0.1 if name == "s3rnet" else 0.0)
     networks.build(name, "lite", 20, 4, **changes)
+
+
+def test_scoring_teaches_a_model_nothing(small_train, small_val, degrade6):
+    """Batch normalisation in training mode would take the test region into its statistics."""
+    model = FusionModel(networks.build("hyperrefiner", "lite", 170, 6), degrade6, "band", "injection", small_train.cube).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    evaluation.score_model(model, small_val)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_unknown_recipes_are_named():

@@ -56,7 +56,7 @@ def test_it_has_the_common_skeleton(chapter):
 def test_it_is_neither_a_stub_nor_a_wall(chapter):
     _, notebook = chapter
     assert 20 <= len(code_cells(notebook)) <= 40
-    assert 1_200 <= len(prose(notebook).split()) <= 3_000
+    assert 1_200 <= len(prose(notebook).split("\n## References\n")[0].split()) <= 3_000
     assert all(len(cell.source.splitlines()) <= 32 for cell in code_cells(notebook))
 
 
