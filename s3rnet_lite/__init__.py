@@ -1,6 +1,6 @@
 """S3RNet (arXiv 2501.07953) rebuilt, questioned and run: hyperspectral and multispectral image fusion."""
 
-from . import baselines, complexity, degradation, evaluation, losses, metrics, scenes, sensors, training
+from . import baselines, comparison, complexity, degradation, evaluation, losses, metrics, networks, peers, scenes, sensors, training
 from .degradation import Degradation
 from .dfab import DFAB
 from .mbfn import MBFN
@@ -10,5 +10,6 @@ from .ssawb import SSAWB
 
 __all__ = [
     "DFAB", "MBFN", "SSAWB", "Degradation", "S3RNet", "Scene",
-    "baselines", "complexity", "degradation", "evaluation", "losses", "metrics", "scenes", "sensors", "training",
+    "baselines", "comparison", "complexity", "degradation", "evaluation", "losses", "metrics", "networks", "peers", "scenes", "sensors",
+    "training",
 ]  # fmt: skip
