@@ -9,7 +9,7 @@ from . import baselines
 from .checks import check_pair
 from .degradation import Degradation
 
-SCALINGS = ("none", "range", "band")
+SCALINGS = ("range", "band", "none")
 SKIPS = ("none", "bilinear", "injection")
 
 
