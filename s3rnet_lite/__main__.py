@@ -23,7 +23,7 @@ def train(arguments: argparse.Namespace) -> None:
     """Train one network on the Indian Pines training region and store it with its card."""
     region, val, _ = scenes.split(scenes.indian_pines())
     changes = {name: value for name in ("steps", "snr_db") if (value := getattr(arguments, name)) is not None}
-    config = replace(training.CONFIGS[arguments.preset], seed=arguments.seed, **changes)
+    config = replace(training.CONFIGS[arguments.preset], seed=arguments.seed, denoise=arguments.denoise, **changes)
     torch.manual_seed(arguments.seed)
     network = S3RNet.from_preset(arguments.preset, len(region.cube), arguments.msi_bands)
     history = training.fit(network, region, val, config, state_file=arguments.state, minutes=arguments.minutes)
@@ -135,6 +135,15 @@ def write_labs(arguments: argparse.Namespace) -> None:
         print(f"Wrote {path}")
 
 
+class OneOrRange(argparse.Action):
+    """One number, or two as (lowest, highest)."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 2 or values != sorted(values):
+            parser.error(f"{option_string}: expected one number, or the lowest and the highest, got {values}")
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
 def _mean_and_spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.fmean(values), "standard_deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
 
@@ -160,7 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="Landsat TM bands (default: 6)")
     one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
     one.add_argument("--steps", type=int, help="weight updates, if not the preset's own number")
-    one.add_argument("--snr-db", type=float, help="noise on the LR-HSI during training, in decibels (default: none)")
+    one.add_argument("--snr-db", type=float, nargs="+", action=OneOrRange, help="noise on the LR-HSI in training: decibels, or a range")
+    one.add_argument("--denoise", action="store_true", help="a Wiener filter takes white noise out of the LR-HSI first")
     one.add_argument("--minutes", type=float, help="stop after so many minutes; needs --state to go on later")
     one.add_argument("--state", type=Path, help="file to keep the run in, and to go on from if it exists")
     one.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors; a .json card goes beside it)")

@@ -26,7 +26,7 @@ def save_checkpoint(path: str | Path, model: FusionModel, preset: str, facts: di
             "name": networks.name_of(network), "preset": preset, "hsi_bands": network.hsi_bands, "msi_bands": network.msi_bands,
             "changes": changes or {},
         },
-        "fusion": {"scaling": model.scaling, "skip": model.skip},
+        "fusion": {"scaling": model.scaling, "skip": model.skip, "denoise": model.denoiser is not None},
         "degradation": model.degrade.card(),
         "tensors": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
         **facts,
@@ -54,7 +54,7 @@ def load_checkpoint(path: str | Path) -> FusionModel:
         degrade = Degradation.from_card(card["degradation"])
         model = FusionModel(
             networks.build(**{key: network[key] for key in NETWORK_KEYS}, scale=degrade.scale, **network.get("changes", {})),
-            degrade, fusion["scaling"], fusion["skip"],
+            degrade, fusion["scaling"], fusion["skip"], denoise=fusion.get("denoise", False),
         )  # fmt: skip
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{card_path}: not the card of a checkpoint ({type(error).__name__}: {error})") from error

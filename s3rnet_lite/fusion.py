@@ -8,6 +8,7 @@ from torch import nn
 from . import baselines
 from .checks import check_pair
 from .degradation import Degradation
+from .denoising import WienerDenoiser
 
 SCALINGS = ("range", "band", "none")
 SKIPS = ("none", "bilinear", "injection")
@@ -22,13 +23,14 @@ class FusionModel(nn.Module):
     closed-form detail injection with a better guess: the network corrects a regression, fitted on the training region, of
     the HSI from the HR-MSI; then what the corrected guess's own blurred version lacks of the LR-HSI is added, upsampled, twice. So
     the network decides the detail that the LR-HSI cannot show, and never the colour that it does.
+    denoise lets a `WienerDenoiser` take white noise out of the LR-HSI before anything else sees it.
 
     Shape: x_h (B, C, h, w), x_m (B, M, h*r, w*r) in [0, 1] -> (B, C, h*r, w*r), not clipped.
 
     Args:
         network: maps (x_h, x_m) to (B, C, h*r, w*r).
         degrade: relates the two inputs; gives scale, band numbers and, for "injection", the PSF.
-        scaling, skip: see above.
+        scaling, skip, denoise: see above.
         y: training HR-HSI (C, H, W) or a list of them, from which the statistics are taken; None leaves placeholders for
             a checkpoint to fill.
 
@@ -36,7 +38,7 @@ class FusionModel(nn.Module):
         ValueError: an unknown scaling or skip; from `forward`, inputs that do not belong together.
     """
 
-    def __init__(self, network: nn.Module, degrade: Degradation, scaling: str, skip: str, y=None):
+    def __init__(self, network: nn.Module, degrade: Degradation, scaling: str, skip: str, y=None, denoise: bool = False):
         super().__init__()
         if scaling not in SCALINGS:
             raise ValueError(f"scaling: expected one of {SCALINGS}, got {scaling!r}")
@@ -50,11 +52,15 @@ class FusionModel(nn.Module):
             self.register_buffer(f"{name}_spread", torch.full((length, 1, 1), spread))
         if skip == "injection":
             self.register_buffer("regression", torch.zeros(hsi_bands, msi_bands + 1))
-        if y is not None:
-            self._fit([y] if isinstance(y, torch.Tensor) else list(y))
+        references = [y] if isinstance(y, torch.Tensor) else y
+        self.denoiser = WienerDenoiser(degrade, references) if denoise else None
+        if references is not None:
+            self._fit(references)
 
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         check_pair(x_h, x_m, self.degrade.scale, self.degrade.srf.shape[1], self.degrade.srf.shape[0])
+        if self.denoiser is not None:
+            x_h = self.denoiser(x_h, x_m)
         output = self.network((x_h - self.hsi_mean) / self.hsi_spread, (x_m - self.msi_mean) / self.msi_spread)
         return self._finish(output * self.output_spread + self.output_mean, x_h, x_m)
 

@@ -36,7 +36,7 @@ class TrainingConfig:
     sam_weight: of the spectral angle in the loss.
     standardised_l1: measure L1 in units of each band's `output_spread`, so dark bands count as much as bright ones.
     snr_db: noise added to each LR-HSI crop: None, decibels, or (lowest, highest) to draw from.
-    scaling, skip: see `FusionModel`.
+    scaling, skip, denoise: see `FusionModel`.
     validate_every: steps between validations; the last step is always validated.
     mixing: add up to this share of another crop to each; degradation is linear, so a mixture is one more possible scene
         (as in H. Zhang et al., "mixup", 2018).
@@ -56,6 +56,7 @@ class TrainingConfig:
     mixing: float = 0.0
     scaling: str = "range"
     skip: str = "none"
+    denoise: bool = False
     validate_every: int = 2_000
     precision: str = "32-true"
     seed: int = 0
@@ -191,7 +192,7 @@ def wrap(network: nn.Module, scenes: list[Scene], config: TrainingConfig, degrad
     if degrade is None:
         srf = sensors.landsat_tm(scenes[0].wavelengths_nm, network.msi_bands, scenes[0].fwhm_nm)
         degrade = Degradation(scale=network.scale, srf=srf)
-    return FusionModel(network, degrade, config.scaling, config.skip, [scene.cube for scene in scenes])
+    return FusionModel(network, degrade, config.scaling, config.skip, [scene.cube for scene in scenes], config.denoise)
 
 
 def validate(model: FusionModel, scene: Scene) -> dict:
