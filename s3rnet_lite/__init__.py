@@ -1,6 +1,20 @@
 """S3RNet (arXiv 2501.07953) rebuilt, questioned and run: hyperspectral and multispectral image fusion."""
 
-from . import baselines, comparison, complexity, degradation, evaluation, losses, metrics, networks, peers, scenes, sensors, training
+from . import (
+    baselines,
+    comparison,
+    complexity,
+    degradation,
+    evaluation,
+    losses,
+    metrics,
+    networks,
+    peers,
+    robustness,
+    scenes,
+    sensors,
+    training,
+)
 from .degradation import Degradation
 from .dfab import DFAB
 from .mbfn import MBFN
@@ -10,6 +24,6 @@ from .ssawb import SSAWB
 
 __all__ = [
     "DFAB", "MBFN", "SSAWB", "Degradation", "S3RNet", "Scene",
-    "baselines", "comparison", "complexity", "degradation", "evaluation", "losses", "metrics", "networks", "peers", "scenes", "sensors",
-    "training",
+    "baselines", "comparison", "complexity", "degradation", "evaluation", "losses", "metrics", "networks", "peers", "robustness",
+    "scenes", "sensors", "training",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command line: `python -m s3rnet_lite train | evaluate | compare | ablate | fuse | complexity | notebooks | labs`."""
+"""The command line: `python -m s3rnet_lite train | evaluate | compare | robustness | ablate | fuse | complexity | notebooks | labs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import ablations, comparison, complexity, evaluation, files, metrics, networks, results, scenes, sensors, training
+from . import ablations, comparison, complexity, evaluation, files, metrics, networks, results, robustness, scenes, sensors, training
 from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
@@ -79,6 +79,21 @@ def compare(arguments: argparse.Namespace) -> None:
     """
     comparison.compare(networks.NAMES, arguments.recipe, arguments.msi_bands, arguments.seeds, arguments.seconds, arguments.workers)
     print(comparison.format_table(comparison.stored(), arguments.msi_bands))
+
+
+def robust(arguments: argparse.Namespace) -> None:
+    """Train the eleven networks without noise, with 35 dB and with random noise on the LR-HSI, and score all under noise and faults.
+
+    Runs that are stored already are not repeated: the same command goes on where it was stopped.
+    """
+    robustness.run_all(arguments.network, arguments.recipe, arguments.seeds, arguments.seconds, arguments.workers)
+    for recipe in arguments.recipe:
+        for snr in (None, 35, 15):
+            names, noises, scores = robustness.table(robustness.stored(), recipe, snr)
+            print(f"\n{recipe} recipe, {'no noise' if snr is None else f'{snr} dB'} on the LR-HSI: pooled PSNR, by training noise")
+            print(f"{'':18}" + "".join(f"{noise:>10}" for noise in noises))
+            for name, row in zip(names, scores):
+                print(f"{name:18}" + "".join(f"{score:10.2f}" for score in row))
 
 
 def ablate(arguments: argparse.Namespace) -> None:
@@ -184,7 +199,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=4, help="Landsat TM bands (default: 4)")
     one.add_argument("--seeds", type=int, default=3, help="trainings of each network, seeds 0, 1, ... (default: 3)")
     one.add_argument("--recipe", choices=comparison.RECIPES, nargs="+", default=comparison.RECIPES, help="default: both")
-    one.add_argument("--seconds", type=float, default=60, help="CPU time of each training on one thread (default: 90)")
+    one.add_argument("--seconds", type=float, default=60, help="CPU time of each training on one thread (default: 60)")
+    one.add_argument("--workers", type=int, default=2, help="trainings at a time (default: 2)")
+
+    one = command("robustness", robust)
+    one.add_argument("--recipe", choices=robustness.RECIPES, nargs="+", default=list(robustness.RECIPES), help="default: all")
+    one.add_argument("--network", choices=networks.NAMES, nargs="+", default=networks.NAMES, help="default: all eleven")
+    one.add_argument("--seeds", type=int, default=1, help="trainings of each network, seeds 0, 1, ... (default: 1)")
+    one.add_argument("--seconds", type=float, default=60, help="CPU time of each training, as in the comparison (default: 60)")
     one.add_argument("--workers", type=int, default=2, help="trainings at a time (default: 2)")
 
     one = command("ablate", ablate)

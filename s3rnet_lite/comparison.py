@@ -46,13 +46,14 @@ class Run:
         return f"{self.recipe}_{self.msi_bands}bands_{self.network}_seed{self.seed}"
 
 
-def recipe(network: str, name: str, steps: int, learning_rate: float, seed: int) -> tuple[dict, training.TrainingConfig]:
+def recipe(network: str, name: str, steps: int, learning_rate: float, seed: int, **changes) -> tuple[dict, training.TrainingConfig]:
     """What to change in the network's lite preset, and how to train it.
 
     "common": everything that helps S3RNet-lite from outside is given to all: standardised bands, the closed-form skip, loss,
-    warm-up, clipping and mixing. A network's own skip from the upsampled LR-HSI makes room for the wrapper's.
+    warm-up, clipping and mixing. A network's own skip from the upsampled LR-HSI makes room for the wrapper's, if there is one.
     "published": the network as its authors describe it, on their data range, with plain L1 (S3RNet: L1 + 0.1 SAM), Adam and a
     cosine. Further losses of single papers (on intermediate images, on features) are left out.
+    `changes` are fields of the `TrainingConfig` that shall differ from the recipe's.
 
     Raises:
         ValueError: an unknown recipe.
@@ -63,21 +64,25 @@ def recipe(network: str, name: str, steps: int, learning_rate: float, seed: int)
         training.CONFIGS["lite"], steps=steps, learning_rate=learning_rate, warmup_steps=steps // 15, validate_every=steps, seed=seed
     )
     if name == "common":
+        config = replace(config, **changes)
         if network == "s3rnet":
             return S3RNET, config
-        return ({"global_skip": False} if network in peers.WITH_GLOBAL_SKIP else {}), config
+        return ({"global_skip": False} if network in peers.WITH_GLOBAL_SKIP and config.skip != "none" else {}), config
     config = replace(config, **PAPER_FORM, warmup_steps=0, gradient_clip=None)
     if network not in RANGE_SCALED:
         config = replace(config, scaling="none")
     if network == "s3rnet":
-        return VARIANTS["the paper's form"]["network"], config
-    return {}, replace(config, sam_weight=0.0)
+        return VARIANTS["the paper's form"]["network"], replace(config, **changes)
+    return {}, replace(config, sam_weight=0.0, **changes)
 
 
-def train(run: Run, steps: int, learning_rate: float) -> tuple[training.History, dict, dict]:
-    """Train one network; returns its history, the changes to its preset, and {"cpu_seconds", "wall_seconds"} of the training."""
-    region, val, _ = _regions()
-    changes, config = recipe(run.network, run.recipe, steps, learning_rate, run.seed)
+def train(run: Run, steps: int, learning_rate: float, **config_changes) -> tuple[training.History, dict, dict]:
+    """Train one network; returns its history, the changes to its preset, and {"cpu_seconds", "wall_seconds"} of the training.
+
+    `config_changes` are fields of the `TrainingConfig` that differ from the recipe's.
+    """
+    region, val, _ = regions()
+    changes, config = recipe(run.network, run.recipe, steps, learning_rate, run.seed, **config_changes)
     torch.manual_seed(run.seed)
     network = networks.build(run.network, "lite", len(region.cube), run.msi_bands, **changes)
     cpu, wall = time.process_time(), time.perf_counter()
@@ -124,7 +129,7 @@ def train_and_test(run: Run, budget_seconds: float, folder: Path = FOLDER, check
     found = search(run.network, run.recipe, budget_seconds, folder)
     torch.set_num_threads(1)
     history, changes, spent = train(run, found["steps"], found["learning_rate"])
-    test = _regions()[2]
+    test = regions()[2]
     x_h, x_m = (x[None] for x in history.model.degrade(test.cube))
     provenance = results.provenance(run.seed, spent["wall_seconds"])
     content = {
@@ -146,8 +151,8 @@ def compare(names: list[str], recipes: list[str], msi_bands: int, seeds: int, bu
     runs = [Run(name, recipe_name, msi_bands, seed) for seed in range(seeds) for recipe_name in recipes for name in names]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         searches = [pool.submit(search, name, recipe_name, budget_seconds, folder) for recipe_name in recipes for name in names]
-        _wait(searches, "learning rates")
-        _wait([pool.submit(train_and_test, run, budget_seconds, folder, checkpoints) for run in runs], "runs")
+        wait(searches, "learning rates")
+        wait([pool.submit(train_and_test, run, budget_seconds, folder, checkpoints) for run in runs], "runs")
 
 
 def stored(folder: Path = FOLDER) -> list[dict]:
@@ -216,11 +221,13 @@ def _mean_and_deviation(values: list[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def _wait(futures: list, what: str) -> None:
+def wait(futures: list, what: str) -> None:
+    """Show a bar until all are done; raise what one of them raised."""
     for future in tqdm(as_completed(futures), total=len(futures), desc=what):
         future.result()
 
 
 @functools.cache
-def _regions() -> tuple[scenes.Scene, scenes.Scene, scenes.Scene]:
+def regions() -> tuple[scenes.Scene, scenes.Scene, scenes.Scene]:
+    """Train, validation and test regions of Indian Pines."""
     return scenes.split(scenes.indian_pines())
