@@ -1,4 +1,4 @@
-# make run | make test | make lab | make notebooks | make format | make checkpoints | make results | make comparison
+# make run | make test | make lab | make notebooks | make format | make checkpoints | make results | make comparison | make robustness
 .DEFAULT_GOAL := run
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ BIN := .venv/bin
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.PHONY: run test lab notebooks format checkpoints results comparison
+.PHONY: run test lab notebooks format checkpoints results comparison robustness
 run: .venv/ready
 	$(BIN)/python -m s3rnet_lite notebooks
 	$(BIN)/python -m s3rnet_lite evaluate --checkpoint data/s3rnet_lite_4bands.safetensors
@@ -36,6 +36,7 @@ checkpoints: .venv/ready
 	for bands in 4 6; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite train --msi-bands $$bands --out data/s3rnet_lite_$${bands}bands.safetensors || exit; \
 	done
+	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite train --msi-bands 6 --snr-db 5 40 --denoise --out data/s3rnet_lite_6bands_robust.safetensors
 
 results: .venv/ready
 	for bands in 4 6; do \
@@ -59,3 +60,9 @@ comparison: .venv/ready
 	for file in runs/comparison/common_4bands_*_seed0.*; do \
 		name=$${file##*/common_4bands_}; cp $$file data/peers/$${name%_seed0.*}_4bands.$${file##*.}; \
 	done
+
+# Table II with eleven networks and three training noises: about an hour and a half on two cores, run by run.
+robustness: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite robustness
+	mkdir -p data/robustness
+	cp runs/robustness/published_none_s3rnet_seed0.* runs/robustness/published_35dB_s3rnet_seed0.* data/robustness/

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -298,12 +299,13 @@ def _train(run: Run, budget_seconds: float, checkpoints: Path) -> Path:
     """The checkpoint of this run, made if it is not there."""
     base = run.recipe if run.recipe in comparison.RECIPES else "common"
     clean = comparison.Run(run.network, base, MSI_BANDS, run.seed)
-    path = checkpoints / f"{run.name}.safetensors"
-    if not path.exists() and run.noise == "none" and run.recipe == base:
-        path = comparison.CHECKPOINTS / f"{clean.name}.safetensors"
+    path, theirs = checkpoints / f"{run.name}.safetensors", comparison.CHECKPOINTS / f"{clean.name}.safetensors"
+    if not path.exists() and run.noise == "none" and run.recipe == base and theirs.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".json", ".safetensors"):
+            shutil.copy(theirs.with_suffix(suffix), path.with_suffix(suffix))
     if path.exists():
         return path
-    path = checkpoints / f"{run.name}.safetensors"
     found = comparison.search(run.network, base, budget_seconds)
     changes = {"snr_db": TRAINING_NOISE[run.noise], **CHANGES[run.recipe]}
     history, network_changes, spent = comparison.train(clean, found["steps"], found["learning_rate"], **changes)

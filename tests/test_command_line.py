@@ -35,7 +35,7 @@ def pair(tmp_path, small_val, degrade6):
     return tmp_path / "hsi.npy", tmp_path / "msi.npz"
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "ablate", "fuse", "complexity", "notebooks", "labs"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "robustness", "ablate", "fuse", "complexity", "notebooks", "labs"])
 def test_every_command_explains_itself(command):
     shown = run(command, "--help")
     assert shown.returncode == 0 and "usage: python -m s3rnet_lite " + command in shown.stdout
@@ -100,6 +100,13 @@ def test_train_then_evaluate(tmp_path):
     for name in ("bicubic", "detail_injection", "a.safetensors", "noise ceiling"):
         assert name in scored.stdout
     assert (tmp_path / "a_scores.json").exists()
+
+
+@pytest.mark.parametrize("decibels", [("40", "5"), ("1", "2", "3")])
+def test_a_range_of_noise_has_a_lowest_and_a_highest(decibels, tmp_path):
+    done = run("train", "--preset", "tiny", "--snr-db", *decibels, "--out", tmp_path / "a.safetensors")
+    assert done.returncode == 2 and "--snr-db: expected one number, or the lowest and the highest" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluate_without_a_checkpoint_scores_and_times_the_classical_methods(tmp_path):

@@ -126,3 +126,13 @@ def test_integer_inputs_are_refused(degrade6):
     model = FusionModel(S3RNet.from_preset("tiny", 170, 6), degrade6, "range", "none")
     with pytest.raises(TypeError, match="floating-point"):
         model(torch.ones(1, 170, 4, 4, dtype=torch.int16), torch.rand(1, 6, 16, 16))
+
+
+def test_the_denoiser_stands_before_the_network_and_the_skip(train_cube, degrade6):
+    model = FusionModel(Recorder(170, 4), degrade6, "none", "bilinear", train_cube, denoise=True)
+    x_h, x_m = (x[None] for x in degrade6(train_cube))
+    noisy = x_h + 0.05 * torch.randn_like(x_h)
+    y_hat = model(noisy, x_m)
+    cleaned = model.denoiser(noisy, x_m)
+    assert torch.equal(model.network.seen[0], cleaned) and torch.equal(y_hat, baselines.bilinear(cleaned, x_m, degrade6))
+    assert (cleaned - x_h).std() < 0.3 * 0.05
