@@ -36,7 +36,7 @@ checkpoints: .venv/ready
 	for bands in 4 6; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite train --msi-bands $$bands --out data/s3rnet_lite_$${bands}bands.safetensors || exit; \
 	done
-	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite train --msi-bands 6 --snr-db 5 40 --denoise --out data/s3rnet_lite_6bands_robust.safetensors
+	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite train --msi-bands 6 --snr-db 5 80 --denoise --out data/s3rnet_lite_6bands_robust.safetensors
 
 results: .venv/ready
 	for bands in 4 6; do \
