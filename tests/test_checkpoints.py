@@ -141,4 +141,4 @@ def test_shipped_checkpoints_use_both_inputs_and_keep_all_gates_open(path, india
 
 
 def test_there_is_a_checkpoint_for_four_and_for_six_bands():
-    assert [path.stem for path in SHIPPED] == ["s3rnet_lite_4bands", "s3rnet_lite_6bands"]
+    assert [path.stem for path in CLEAN] == ["s3rnet_lite_4bands", "s3rnet_lite_6bands"]
