@@ -2,9 +2,11 @@
 
 from . import (
     baselines,
+    cka,
     comparison,
     complexity,
     degradation,
+    energy,
     evaluation,
     losses,
     metrics,
@@ -24,6 +26,6 @@ from .ssawb import SSAWB
 
 __all__ = [
     "DFAB", "MBFN", "SSAWB", "Degradation", "S3RNet", "Scene",
-    "baselines", "comparison", "complexity", "degradation", "evaluation", "losses", "metrics", "networks", "peers", "robustness",
-    "scenes", "sensors", "training",
+    "baselines", "cka", "comparison", "complexity", "degradation", "energy", "evaluation", "losses", "metrics", "networks", "peers",
+    "robustness", "scenes", "sensors", "training",
 ]  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -18,3 +18,10 @@ def record(module: nn.Module) -> Iterator[list[torch.Tensor]]:
         yield outputs
     finally:
         handle.remove()
+
+
+@contextmanager
+def record_all(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """As `record`, for several modules at once: name -> list of outputs."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(record(module)) for name, module in modules.items()}
