@@ -6,7 +6,7 @@ import nbformat
 import pytest
 import torch
 
-from s3rnet_lite import Degradation, baselines, degradation, dfab, mbfn, metrics, sensors, ssawb
+from s3rnet_lite import Degradation, baselines, cka, degradation, dfab, mbfn, metrics, sensors, ssawb
 from s3rnet_lite.notebooks import FOLDER
 
 
@@ -105,3 +105,10 @@ def test_chapter_05_builds_the_attention_and_the_gates(normalise):
     assert_same_module(built["ChannelAttention"](8, 2, 4, normalise), ssawb.ChannelAttention(8, 2, 4, normalise), *features[:3])
     for gate_bias in (None, 2.0):
         assert_same_module(built["SSAWB"](8, 2, 4, normalise, gate_bias), ssawb.SSAWB(8, 2, 4, normalise, gate_bias), *features)
+
+
+def test_chapter_08_builds_the_cka():
+    features = {name: torch.randn(60, width) for name, width in (("a", 5), ("b", 9), ("c", 3))}
+    features["c"] += features["a"][:, :3]
+    built = definitions("08")["cka_matrix"](features)
+    torch.testing.assert_close(torch.as_tensor(built[-1] if isinstance(built, tuple) else built), cka.linear_cka_matrix(features)[1])

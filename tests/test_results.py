@@ -7,20 +7,28 @@ import pytest
 from s3rnet_lite import baselines
 from s3rnet_lite.results import REPOSITORY, RESULTS_FOLDER, provenance
 
-STORED = sorted(RESULTS_FOLDER.rglob("*.json"))
+LEDGER = RESULTS_FOLDER / "claims.json"
+STORED = sorted(set(RESULTS_FOLDER.rglob("*.json")) - {LEDGER})
+FACTS = {"command", "git_commit", "seed", "device", "torch", "python", "wall_seconds", "date"}
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_every_stored_result_says_where_it_comes_from(path):
     facts = json.loads(path.read_text())["provenance"]
-    assert set(facts) == {"command", "git_commit", "seed", "device", "torch", "python", "wall_seconds", "date"}
+    assert set(facts) == FACTS
     if facts["command"].startswith("notebooks/"):  # a chapter's own long run
         assert path.name in (REPOSITORY / facts["command"].split()[0]).read_text()
-    elif path.parent.name == "comparison":  # one command, many files
-        assert facts["command"].startswith("python -m s3rnet_lite compare")
+    elif path.parent.name in ("comparison", "robustness"):  # one command, many files
+        assert facts["command"].startswith(f"python -m s3rnet_lite {path.parent.name.replace('comparison', 'compare')}")
     else:
         assert facts["command"].startswith("python -m s3rnet_lite ") and path.name in facts["command"]
     assert len(facts["git_commit"]) == 40
+
+
+def test_every_claim_comes_from_a_chapter_that_is_there():
+    for chapter, entry in json.loads(LEDGER.read_text()).items():
+        assert entry["claims"] and set(entry["provenance"]) == FACTS
+        assert (REPOSITORY / entry["provenance"]["command"]).exists() and chapter in entry["provenance"]["command"]
 
 
 @pytest.mark.parametrize("msi_bands", [4, 6])
