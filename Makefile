@@ -64,5 +64,6 @@ comparison: .venv/ready
 # Table II with eleven networks and three training noises: about an hour and a half on two cores, run by run.
 robustness: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite robustness
+	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite robustness --network s3rnet --recipe bare published denoised --seeds 3
 	mkdir -p data/robustness
 	cp runs/robustness/published_none_s3rnet_seed0.* runs/robustness/published_35dB_s3rnet_seed0.* data/robustness/

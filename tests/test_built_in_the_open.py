@@ -3,10 +3,11 @@
 import ast
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
-from s3rnet_lite import Degradation, baselines, cka, degradation, dfab, mbfn, metrics, sensors, ssawb
+from s3rnet_lite import Degradation, baselines, cka, degradation, dfab, energy, mbfn, metrics, robustness, sensors, ssawb
 from s3rnet_lite.notebooks import FOLDER
 
 
@@ -112,3 +113,21 @@ def test_chapter_08_builds_the_cka():
     features["c"] += features["a"][:, :3]
     built = definitions("08")["cka_matrix"](features)
     torch.testing.assert_close(torch.as_tensor(built[-1] if isinstance(built, tuple) else built), cka.linear_cka_matrix(features)[1])
+
+
+def test_chapter_07_builds_the_channel_energy():
+    built, x = definitions("07"), torch.randn(2, 12, 5, 6)
+    shares = energy.channel_energy(x)
+    torch.testing.assert_close(built["channel_energy"](x).double(), shares)
+    ours = (energy.gini, energy.hoyer, energy.participation_ratio, energy.top_share)
+    for name, function in zip(("gini", "hoyer", "effective_channels", "top_share"), ours):
+        assert float(built[name](shares)) == pytest.approx(function(shares), rel=1e-5), name
+
+
+def test_chapter_11_builds_the_crossing_and_the_shares_of_variance():
+    built, generator = definitions("11"), np.random.default_rng(0)
+    for level in (20, 30, 40):
+        scores = np.sort(generator.uniform(15, 45, 6))[::-1]
+        assert built["crossing"]([40, 30, 25, 20, 15, 10], scores, level) == robustness.crossing([40, 30, 25, 20, 15, 10], scores, level)
+    table = generator.uniform(20, 40, (11, 3))
+    np.testing.assert_allclose(built["split_variance"](table), list(robustness.shares_of_variance(table).values()))
