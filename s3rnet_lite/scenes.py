@@ -14,8 +14,10 @@ import torch
 from .checks import check_cube
 from .repair import undo_newline_damage
 from .sensors import DATA_FOLDER
+from .simulation import simulate_radiance
 
 DIGITAL_NUMBER_OFFSET, DIGITAL_NUMBERS_PER_RADIANCE = 1000, 500  # Purdue's documentation of the 1992 scene
+PAPER_CHANNELS = (*range(11, 104), *range(117, 152), *range(171, 215))  # of AVIRIS's 224, counted from 1: the paper's 172
 RADIANCE_UNIT = "µW cm⁻² nm⁻¹ sr⁻¹"  # of (DN - 1000) / 500
 
 
@@ -123,6 +125,58 @@ def split(scene: Scene, gap: int = 16, multiple: int = 4) -> tuple[Scene, Scene,
         scene.crop(bottom, left, f"{scene.name}/val"),
         scene.crop(slice(0, used_height), slice(width - test_width, width), f"{scene.name}/test"),
     )
+
+
+def paper_bands() -> tuple[torch.Tensor, torch.Tensor]:
+    """Band centres and widths in nanometres, (172,) float64 each, of the bands that the paper keeps of AVIRIS's 224.
+
+    Channels 11-103, 117-151 and 171-214, as AVIRIS was calibrated in 1992 (`data/indian_pines_bands.csv`). Channels 33 and 97
+    did not work then: theirs continue the regular steps of their spectrometers.
+    """
+    with open(DATA_FOLDER / "indian_pines_bands.csv", newline="") as file:
+        known = {int(row["aviris_channel"]): (float(row["centre_nm"]), float(row["fwhm_nm"])) for row in csv.DictReader(file)}
+    for dead in (33, 97):  # each is the first channel of its spectrometer
+        known[dead] = tuple(2 * first - second for first, second in zip(known[dead + 1], known[dead + 2]))
+    table = torch.tensor([known[channel] for channel in PAPER_CHANNELS], dtype=torch.float64)
+    return table[:, 0], table[:, 1]
+
+
+def simulate(seed: int = 0, size: int = 256, wavelengths_nm=None, fwhm_nm=None) -> Scene:
+    """A SIMULATED scene of measured spectra: invented land, radiance in the units of `indian_pines`, see `simulation.py`.
+
+    Args:
+        seed: another number, another landscape.
+        size: height and width in pixels, at least 16.
+        wavelengths_nm: (C,) band centres in nanometres; the paper's 172 AVIRIS bands if None.
+        fwhm_nm: (C,) full widths at half maximum; by default the median distance between centres.
+
+    Raises:
+        FileNotFoundError: the spectra or Indian Pines, whose training region lends light and green plants, are not there.
+        ValueError: a size below 16, or bands that are not nanometres between 300 and 2600.
+    """
+    if size < 16:
+        raise ValueError(f"size: expected at least 16 pixels, got {size}")
+    if wavelengths_nm is None:
+        wavelengths_nm, paper_fwhm_nm = paper_bands()
+        fwhm_nm = paper_fwhm_nm if fwhm_nm is None else fwhm_nm
+    wavelengths_nm = torch.as_tensor(wavelengths_nm, dtype=torch.float64)
+    if wavelengths_nm.ndim != 1 or not bool(((wavelengths_nm >= 300) & (wavelengths_nm <= 2600)).all()):
+        raise ValueError("wavelengths_nm: expected band centres between 300 and 2600 nm on one axis")
+    if fwhm_nm is None:
+        fwhm_nm = wavelengths_nm.sort().values.diff().median().expand(len(wavelengths_nm))
+    fwhm_nm = torch.as_tensor(fwhm_nm, dtype=torch.float64)
+    if fwhm_nm.shape != wavelengths_nm.shape or not bool((fwhm_nm > 0).all()):
+        raise ValueError(f"fwhm_nm: expected {len(wavelengths_nm)} positive widths in nanometres, got shape {tuple(fwhm_nm.shape)}")
+    radiance, labels = simulate_radiance(_lender(), seed, size, wavelengths_nm.numpy(), fwhm_nm.numpy())
+    offset, scale = float(radiance.min()), float(np.ptp(radiance))
+    radiance -= offset
+    radiance /= scale
+    return Scene(torch.from_numpy(radiance), wavelengths_nm, fwhm_nm, torch.from_numpy(labels), f"simulated/seed{seed}", scale, offset)
+
+
+@cache
+def _lender() -> Scene:
+    return split(indian_pines())[0]
 
 
 @cache
