@@ -15,6 +15,8 @@ import numpy as np
 
 from . import readers
 
+ENVI_LAYOUT = {"header offset": "0", "data type": "4", "interleave": "bsq", "byte order": "0"}  # of files we write: float32, low byte first
+
 
 @dataclass(frozen=True, eq=False)
 class CubeFile:
@@ -138,7 +140,7 @@ def create_cube(
     from spectral.io import envi
 
     header = dict(zip(("bands", "lines", "samples"), shape))
-    header |= {"header offset": 0, "data type": 4, "interleave": "bsq", "byte order": 0} | _envi_georeference(georeference or {})
+    header |= ENVI_LAYOUT | _envi_georeference(georeference or {})
     for name, values in (("wavelength", wavelengths_nm), ("fwhm", fwhm_nm)):
         if values is not None:
             header |= {"wavelength units": "Nanometers", name: [float(value) for value in values]}
@@ -152,15 +154,18 @@ def reopen_cube(path: str | Path) -> np.memmap:
     Raises:
         FileNotFoundError, ValueError: as `open_cube`, or not a file of `create_cube`'s.
     """
-    path = Path(path)
-    file = open_cube(path)
+    path, shape = Path(path), open_cube(path).shape
     if path.suffix == ".npy":
         array = np.lib.format.open_memmap(path, "r+")
-    elif path.suffix == ".hdr" and path.with_suffix(".img").exists():
-        array = np.memmap(path.with_suffix(".img"), "<f4", "r+", shape=file.shape)
-    else:
-        raise ValueError(f"{path}: expected a .npy or .hdr file made by create_cube")
-    return array
+        if array.dtype == np.float32:
+            return array
+    if path.suffix == ".hdr":
+        from spectral.io import envi
+
+        header = envi.read_envi_header(str(path))
+        if path.with_suffix(".img").exists() and ENVI_LAYOUT.items() <= header.items():
+            return np.memmap(path.with_suffix(".img"), "<f4", "r+", shape=shape)
+    raise ValueError(f"{path}: expected a file made by create_cube: .npy, float32, or .hdr with an .img, float32, bsq")
 
 
 def _bounds(name: str, window: slice, length: int) -> slice:

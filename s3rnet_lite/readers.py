@@ -63,9 +63,11 @@ def read_envi(path: Path, given, variable: str | None) -> dict:
             raise FileNotFoundError(
                 f"{path}: no data file beside the header (same name, without ending or with .img, .dat, ...)"
             ) from error
-    shape, axes, dtype = (image.nbands, image.nrows, image.ncols), INTERLEAVES[header["interleave"].lower()], np.dtype(image.dtype)
     if isinstance(image, envi.SpectralLibrary):
         raise ValueError(f"{path}: expected an image, got a spectral library")
+    shape, axes, dtype = (image.nbands, image.nrows, image.ncols), INTERLEAVES[header["interleave"].lower()], np.dtype(image.dtype)
+    if min(*shape, image.offset + 1) < 1:
+        raise ValueError(f"{path}: expected positive bands, lines and samples and no negative header offset, got {shape}, {image.offset}")
     expected = image.offset + image.nbands * image.nrows * image.ncols * dtype.itemsize
     size = Path(image.filename).stat().st_size
     if size < expected:
@@ -226,8 +228,10 @@ def _no_variable(path: Path, variable: str | None) -> None:
 def _find_image(path: Path, arrays: dict, given, variable: str | None, habit: str, reverse: bool = False) -> tuple[str, str, dict]:
     """Which of the named arrays is the image, how its axes lie on disk, and its shape, type, wavelengths and widths."""
 
+    direction = -1 if reverse else 1
+
     def listed(names) -> str:
-        return ", ".join(f"{name} {tuple(arrays[name].shape)}" for name in names) or "nothing"
+        return ", ".join(f"{name} {arrays[name].shape[::direction]}" for name in names) or "nothing"
 
     images = [name for name, array in arrays.items() if array.ndim == 3 and array.dtype.kind in "iufcV"]
     if variable is not None and variable not in arrays:
@@ -237,7 +241,7 @@ def _find_image(path: Path, arrays: dict, given, variable: str | None, habit: st
     if variable is None and len(images) > 1:
         raise ValueError(f"{path}: holds {len(images)} images, choose one with variable=: {listed(images)}")
     name = variable or images[0]
-    lengths = arrays[name].shape[:: -1 if reverse else 1]
+    lengths = arrays[name].shape[::direction]
     centres, widths = (given, None) if given is not None else _find_wavelengths(path, arrays, lengths)
     axes = habit
     if centres is not None and habit == "HWC":
@@ -249,7 +253,7 @@ def _find_image(path: Path, arrays: dict, given, variable: str | None, habit: st
             )
         axes = ("CHW", "HCW", "HWC")[fitting[0]]
     found = {"shape": tuple(lengths[axes.index(axis)] for axis in "CHW"), "dtype": arrays[name].dtype}
-    return name, axes[:: -1 if reverse else 1], found | {"wavelengths_nm": centres, "fwhm_nm": widths}
+    return name, axes[::direction], found | {"wavelengths_nm": centres, "fwhm_nm": widths}
 
 
 def _find_wavelengths(path: Path, arrays: dict, lengths: tuple) -> tuple[np.ndarray | None, np.ndarray | None]:
