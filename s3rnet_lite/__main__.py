@@ -130,7 +130,8 @@ def prepare(arguments: argparse.Namespace) -> None:
         arguments.out, arguments.files, arguments.simulate, arguments.patch, arguments.keep_bands, arguments.seed, arguments.workers
     )
     for part, lines in prepared.parts.items():
-        print(f"{part:6}{sum(line['patches'] for line in lines):6} patches of {len(lines)} flight lines")
+        flights = len({line["flight_line"] for line in lines})
+        print(f"{part:6}{sum(line['patches'] for line in lines):6} patches of {flights} flight lines")
     print(f"{'Verified all checksums of' if finished else 'Wrote'} {arguments.out}")
 
 

@@ -1,6 +1,6 @@
 """The paper's data set from AVIRIS flight lines: patches on disk, memory-mapped for training; used in notebooks/10_gpu_training.ipynb.
 
-A prepared folder holds `lines/NAME.npy`, the patches (N, C, P, P) of one flight line as uint16, `lines/NAME.json`, what they are
+A prepared folder holds `lines/NAME.npy`, the patches (N, C, P, P) of one file as uint16, `lines/NAME.json`, what they are
 and their checksum, and `dataset.json`, written last, so its presence means that nothing is missing. LR-HSI and HR-MSI are not stored:
 they are computed from each crop by the degradation that `dataset.json` describes.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from .sensors import LANDSAT_TM_BANDS, landsat_tm
 LEVELS = 65535  # y = number / 65535
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}  # of the patches; the paper: 1,678, 200 and 200 of 2,078
 AVIRIS_CHANNELS = 224
+AVIRIS_FLIGHT = re.compile(r"f\d{6}t\d{2}p\d{2}_?r\d{2}")  # date, take-off, plot and run begin the names of its files
 CARD = "dataset.json"
 Reader = Callable[[slice, slice], np.ndarray]  # rows, columns -> (C, h, w) float32 in the sensor's unit, NaN for no data
 
@@ -39,7 +41,7 @@ class DataSet:
 
     card: all of `dataset.json`.
     wavelengths_nm, fwhm_nm: (C,) float64.
-    parts: per part, its flight lines: name, patches, scale, offset, corners (row and column of each patch), sha256, ...
+    parts: per part, its files: name, flight_line, patches, scale, offset, corners (row and column of each patch), sha256, ...
     """
 
     folder: Path
@@ -103,11 +105,12 @@ def scene(folder: str | Path, part: str, index: int) -> Scene:
 
 def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, patch: int = 256, keep_bands: str = "paper",
             seed: int = 0, workers: int = 2, progress: bool = True) -> DataSet:  # fmt: skip
-    """Cut flight lines into patches and share these out so that no flight line is in two parts.
+    """Cut flight lines into patches and share these out, 80, 10 and 10 %, so that no flight line is in two parts.
 
     Each line goes min-max to [0, 1] by itself, over its pixels with data. It is read window by window, twice. Patches lie side by
-    side from the upper left corner; those with a pixel without data (not finite, the file's ignore value, or all bands equal) are left out.
-    Of 1,000 random assignments of the lines, the one nearest to 80, 10 and 10 % of the patches is taken.
+    side from the upper left corner; those with a pixel without data (not finite, the file's ignore value, or all bands equal) are
+    left out. Files named as AVIRIS's are, with the same date, take-off, plot and run, belong to one flight line; any other file is
+    one by itself. Whether two flight lines saw the same ground is for you to know.
 
     Killed, it goes on where it was: finished lines are kept. What is there already is checked against its checksum, so a second
     run on a finished folder verifies it.
@@ -133,21 +136,14 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
     if bool(sources) == bool(simulated) or simulated < 0:
         raise ValueError(f"expected flight lines, or a number of simulated ones, got {len(sources)} files and {simulated} simulated")
     lines = [_Simulated(number, patch) for number in range(simulated)] or [_File(Path(source), keep_bands) for source in sources]
-    names = [line.name for line in lines]
-    if len(lines) < len(SHARES):
-        raise ValueError(f"expected at least 3 flight lines, so that none is in two of {', '.join(SHARES)}, got {len(lines)}")
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"flight lines: expected different names, got {', '.join(sorted(name for name in names if names.count(name) > 1))}"
-        )
-    for line in lines[1:]:
-        _check_same_bands(lines[0], line)
+    names = sorted(line.name for line in lines)
+    _check_lines(lines)
 
     settings = {"patch": patch, "keep_bands": keep_bands}
     with _alone(folder):
         before = json.loads((folder / CARD).read_text()) if (folder / CARD).exists() else None
         if before is not None:
-            _check_unchanged(folder / CARD, before["settings"], settings | {"seed": seed, "lines": sorted(names)})
+            _check_unchanged(folder / CARD, before["settings"], settings | {"seed": seed, "lines": names})
         for line in lines:  # all of them before the first long work
             stored = folder / "lines" / f"{line.name}.json"
             if stored.exists():
@@ -164,7 +160,7 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
         facts = [{name: value for name, value in future.result().items() if name != "settings"} for future in futures]
         card = {
             "simulated": bool(simulated),
-            "settings": settings | {"seed": seed, "lines": sorted(names)},
+            "settings": settings | {"seed": seed, "lines": names},
             "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; y * scale + offset is in the unit of the flight line",
             "parts": assign(sorted(facts, key=lambda line: line["name"]), seed),
             "degradations": _degradations(lines[0]),
@@ -177,14 +173,19 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
 
 
 def assign(lines: list[dict], seed: int) -> dict[str, list[dict]]:
-    """Share out flight lines (dictionaries with `patches`): no part empty, shares of patches near `SHARES`."""
-    patches = np.array([line["patches"] for line in lines])
+    """Share out files (dictionaries with `flight_line` and `patches`), those of one flight line together.
+
+    No part is empty. Of 1,000 random assignments it is the one whose shares of the patches are nearest to `SHARES`.
+    """
+    flights = sorted({line["flight_line"] for line in lines})
+    patches = np.array([sum(line["patches"] for line in lines if line["flight_line"] == flight) for flight in flights])
     wanted = np.array(list(SHARES.values()))
-    part = np.random.default_rng(seed).choice(len(SHARES), (1000, len(lines)), p=wanted)
-    is_in = part[:, None] == np.arange(len(SHARES))[:, None]  # (tries, parts, lines)
+    tries = np.random.default_rng(seed).choice(len(SHARES), (1000, len(flights)), p=wanted)
+    is_in = tries[:, None] == np.arange(len(SHARES))[:, None]  # (tries, parts, flights)
     error = np.abs(is_in @ patches / patches.sum() - wanted).sum(1)
-    best = np.where(is_in.any(2).all(1), error, np.inf).argmin()
-    return {name: [line for line, here in zip(lines, is_in[best, number]) if here] for number, name in enumerate(SHARES)}
+    best = tries[np.where(is_in.any(2).all(1), error, np.inf).argmin()]
+    part_of = dict(zip(flights, best))
+    return {part: [line for line in lines if part_of[line["flight_line"]] == number] for number, part in enumerate(SHARES)}
 
 
 class _File:
@@ -195,6 +196,8 @@ class _File:
         if cube.wavelengths_nm is None:
             raise ValueError(f"{path}: has no wavelengths, which the spectral responses of the HR-MSI need")
         self.name, self.shape, self._cube = path.name.split(".")[0], cube.shape[1:], cube
+        flight = AVIRIS_FLIGHT.match(self.name)
+        self.flight_line = flight[0] if flight else self.name
         self._bands = _kept_bands(cube, keep_bands)
         self.wavelengths_nm = cube.wavelengths_nm[self._bands]
         self.fwhm_nm = _widths(cube)[self._bands]
@@ -208,7 +211,8 @@ class _Simulated:
     """A SIMULATED flight line, made when it is needed."""
 
     def __init__(self, seed: int, patch: int):
-        self.name, self.shape, self.source = f"simulated{seed:04}", (2 * patch, 2 * patch), {"simulated seed": seed}
+        self.name = self.flight_line = f"simulated{seed:04}"
+        self.shape, self.source = (2 * patch, 2 * patch), {"simulated seed": seed}
         self.wavelengths_nm, self.fwhm_nm = (band.numpy() for band in paper_bands())
         self._seed = seed
 
@@ -231,7 +235,7 @@ def _verify_or_make(folder: Path, line: _File | _Simulated, settings: dict, adva
     made = _write_patches(numbers, line.reader(), windows, settings["patch"], advance)
     if made["patches"] == 0:
         raise ValueError(f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch with data everywhere, got none")
-    stored = {"name": line.name, **made, "settings": settings | {"source_bytes_and_time": line.source}}
+    stored = {"name": line.name, "flight_line": line.flight_line, **made, "settings": settings | {"source_bytes_and_time": line.source}}
     write_json(facts, stored)
     return stored
 
@@ -291,12 +295,19 @@ def _kept_bands(cube: CubeFile, keep_bands: str) -> np.ndarray:
     return nearest
 
 
-def _check_same_bands(first: _File | _Simulated, other: _File | _Simulated) -> None:
-    if len(first.wavelengths_nm) != len(other.wavelengths_nm):
-        raise ValueError(f"{other.name}: expected the {len(first.wavelengths_nm)} bands of {first.name}, got {len(other.wavelengths_nm)}")
-    apart = np.abs(first.wavelengths_nm - other.wavelengths_nm)
-    if (apart > first.fwhm_nm / 2).any():
-        raise ValueError(f"{other.name}: expected the bands of {first.name}, got some up to {apart.max():.1f} nm apart")
+def _check_lines(lines: list[_File | _Simulated]) -> None:
+    if (found := len({line.flight_line for line in lines})) < len(SHARES):
+        raise ValueError(f"expected at least 3 flight lines, so that none is in two of {', '.join(SHARES)}, got {found}")
+    names = [line.name for line in lines]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"expected files of different names, got more than one {', '.join(twice)}")
+    first = lines[0]
+    for line in lines[1:]:
+        if len(line.wavelengths_nm) != len(first.wavelengths_nm):
+            raise ValueError(f"{line.name}: expected {len(first.wavelengths_nm)} bands as in {first.name}, got {len(line.wavelengths_nm)}")
+        apart = np.abs(line.wavelengths_nm - first.wavelengths_nm)
+        if (apart > first.fwhm_nm / 2).any():
+            raise ValueError(f"{line.name}: expected the bands of {first.name}, got some up to {apart.max():.1f} nm apart")
 
 
 def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
