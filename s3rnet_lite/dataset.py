@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -23,16 +22,12 @@ from tqdm.auto import tqdm
 
 from .degradation import Degradation
 from .files import write_json
-from .formats import CubeFile, open_cube
-from .scenes import PAPER_CHANNELS, Scene, paper_bands, simulate
+from .flight_lines import LEVELS, FileLine, FlightLine, SimulatedLine, check_lines, grid, write_patches
+from .scenes import Scene
 from .sensors import LANDSAT_TM_BANDS, landsat_tm
 
-LEVELS = 65535  # y = number / 65535
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}  # of the patches; the paper: 1,678, 200 and 200 of 2,078
-AVIRIS_CHANNELS = 224
-AVIRIS_FLIGHT = re.compile(r"f\d{6}t\d{2}p\d{2}_?r\d{2}")  # date, take-off, plot and run begin the names of its files
 CARD = "dataset.json"
-Reader = Callable[[slice, slice], np.ndarray]  # rows, columns -> (C, h, w) float32 in the sensor's unit, NaN for no data
 
 
 @dataclass(frozen=True)
@@ -119,8 +114,8 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
         sources: image files (`formats.open_cube`).
         simulated: make this many SIMULATED lines of 2 x 2 patches (`scenes.simulate`) instead.
         patch: height and width, divisible by 4.
-        keep_bands: "paper" takes AVIRIS's channels 11-103, 117-151 and 171-214 by number from a file of 224 bands, and from others
-            the bands nearest to these, at most half their width away; "all" takes every band that the file does not call bad.
+        keep_bands: "paper" takes channels 11-103, 117-151 and 171-214 of AVIRIS's 224 by number; "all" takes every band that the
+            file does not call bad, of any sensor.
         seed: of the assignment.
         workers: flight lines at a time, in threads; each holds a few windows in memory.
 
@@ -135,9 +130,10 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
         raise ValueError(f"workers: expected at least 1, got {workers}")
     if bool(sources) == bool(simulated) or simulated < 0:
         raise ValueError(f"expected flight lines, or a number of simulated ones, got {len(sources)} files and {simulated} simulated")
-    lines = [_Simulated(number, patch) for number in range(simulated)] or [_File(Path(source), keep_bands) for source in sources]
-    names = sorted(line.name for line in lines)
-    _check_lines(lines)
+    lines = [SimulatedLine(number, patch) for number in range(simulated)] or [FileLine(Path(source), keep_bands) for source in sources]
+    check_lines(lines)
+    lines.sort(key=lambda line: line.name)
+    names = [line.name for line in lines]
 
     settings = {"patch": patch, "keep_bands": keep_bands}
     with _alone(folder):
@@ -148,8 +144,8 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
             stored = folder / "lines" / f"{line.name}.json"
             if stored.exists():
                 _check_unchanged(stored, json.loads(stored.read_text())["settings"], settings | {"source_bytes_and_time": line.source})
-        windows = sum(2 * len(_windows(line.shape, patch)) for line in lines)
-        with tqdm(total=windows, unit="window", disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
+        reads = sum(2 * len(grid(line.shape, patch)) for line in lines)
+        with tqdm(total=reads, unit="window", disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
             futures = [pool.submit(_verify_or_make, folder / "lines", line, settings, bar.update) for line in lines]
             try:
                 for future in as_completed(futures):
@@ -162,7 +158,7 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
             "simulated": bool(simulated),
             "settings": settings | {"seed": seed, "lines": names},
             "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; y * scale + offset is in the unit of the flight line",
-            "parts": assign(sorted(facts, key=lambda line: line["name"]), seed),
+            "parts": assign(facts, seed),
             "degradations": _degradations(lines[0]),
             "wavelengths_nm": lines[0].wavelengths_nm.tolist(),
             "fwhm_nm": lines[0].fwhm_nm.tolist(),
@@ -188,43 +184,10 @@ def assign(lines: list[dict], seed: int) -> dict[str, list[dict]]:
     return {part: [line for line in lines if part_of[line["flight_line"]] == number] for number, part in enumerate(SHARES)}
 
 
-class _File:
-    """A flight line on disk. `read(rows, columns)` gives the kept bands."""
-
-    def __init__(self, path: Path, keep_bands: str):
-        cube = open_cube(path)
-        if cube.wavelengths_nm is None:
-            raise ValueError(f"{path}: has no wavelengths, which the spectral responses of the HR-MSI need")
-        self.name, self.shape, self._cube = path.name.split(".")[0], cube.shape[1:], cube
-        flight = AVIRIS_FLIGHT.match(self.name)
-        self.flight_line = flight[0] if flight else self.name
-        self._bands = _kept_bands(cube, keep_bands)
-        self.wavelengths_nm = cube.wavelengths_nm[self._bands]
-        self.fwhm_nm = _widths(cube)[self._bands]
-        self.source = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in _data_files(path)}
-
-    def reader(self) -> Reader:
-        return lambda rows, columns: self._cube.read(rows, columns, self._bands)
-
-
-class _Simulated:
-    """A SIMULATED flight line, made when it is needed."""
-
-    def __init__(self, seed: int, patch: int):
-        self.name = self.flight_line = f"simulated{seed:04}"
-        self.shape, self.source = (2 * patch, 2 * patch), {"simulated seed": seed}
-        self.wavelengths_nm, self.fwhm_nm = (band.numpy() for band in paper_bands())
-        self._seed = seed
-
-    def reader(self) -> Reader:
-        made = simulate(self._seed, self.shape[0])
-        return lambda rows, columns: made.cube[:, rows, columns].numpy() * np.float32(made.scale) + np.float32(made.offset)
-
-
-def _verify_or_make(folder: Path, line: _File | _Simulated, settings: dict, advance: Callable[[int], object]) -> dict:
+def _verify_or_make(folder: Path, line: FlightLine, settings: dict, advance: Callable[[int], object]) -> dict:
     """The facts of a flight line whose patches are on disk, after a check of their checksum, or else after making them."""
     numbers, facts = folder / f"{line.name}.npy", folder / f"{line.name}.json"
-    windows = _windows(line.shape, settings["patch"])
+    windows = grid(line.shape, settings["patch"])
     if numbers.exists() and facts.exists():
         stored = json.loads(facts.read_text())
         with open(numbers, "rb") as file:
@@ -232,82 +195,12 @@ def _verify_or_make(folder: Path, line: _File | _Simulated, settings: dict, adva
                 raise ValueError(f"{numbers}: damaged (another checksum than in {facts.name}); delete it, then prepare makes it again")
         advance(2 * len(windows))
         return stored
-    made = _write_patches(numbers, line.reader(), windows, settings["patch"], advance)
+    made = write_patches(numbers, line.reader(), windows, settings["patch"], advance)
     if made["patches"] == 0:
         raise ValueError(f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch with data everywhere, got none")
     stored = {"name": line.name, "flight_line": line.flight_line, **made, "settings": settings | {"source_bytes_and_time": line.source}}
     write_json(facts, stored)
     return stored
-
-
-def _write_patches(path: Path, read: Reader, windows: list[tuple[slice, slice]], patch: int, advance: Callable) -> dict:
-    """Find the range and the complete windows, then write these to `path`; without any, nothing is written."""
-    lowest, highest, complete = np.inf, -np.inf, []
-    for rows, columns in windows:
-        cube = read(rows, columns)
-        bottom, top = cube.min(0), cube.max(0)  # NaN if any band is NaN
-        valid = np.isfinite(bottom) & np.isfinite(top) & (bottom < top)
-        if valid.any():
-            lowest, highest = min(lowest, bottom[valid].min()), max(highest, top[valid].max())
-        if valid.all() and valid.shape == (patch, patch):
-            complete.append((rows, columns))
-        advance(1)
-    if not complete:
-        return {"patches": 0}
-    temporary = path.with_name(path.name + ".part")
-    offset, scale = float(lowest), float(highest) - float(lowest)
-    with open(temporary, "wb") as file:
-        header = {"descr": "<u2", "fortran_order": False, "shape": (len(complete), len(cube), patch, patch)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for rows, columns in complete:
-            cube = read(rows, columns)
-            cube -= np.float32(offset)
-            cube *= np.float32(LEVELS / scale)
-            file.write(np.rint(cube, out=cube).astype("<u2"))
-            advance(1)
-    with open(temporary, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    advance(len(windows) - len(complete))
-    temporary.replace(path)
-    corners = [[rows.start, columns.start] for rows, columns in complete]
-    return {"patches": len(complete), "scale": scale, "offset": offset, "corners": corners, "sha256": digest}
-
-
-def _windows(shape: tuple[int, int], patch: int) -> list[tuple[slice, slice]]:
-    """The grid of patches, with the incomplete ones at the right and lower border."""
-    rows, columns = ([slice(first, min(first + patch, length)) for first in range(0, length, patch)] for length in shape)
-    return [(row, column) for row in rows for column in columns]
-
-
-def _kept_bands(cube: CubeFile, keep_bands: str) -> np.ndarray:
-    if keep_bands == "all":
-        return np.flatnonzero(cube.good_bands)
-    if keep_bands != "paper":
-        raise ValueError(f"keep_bands: expected 'paper' or 'all', got {keep_bands!r}")
-    if cube.shape[0] == AVIRIS_CHANNELS:
-        return np.array(PAPER_CHANNELS) - 1
-    wanted_nm, width_nm = (band.numpy() for band in paper_bands())
-    distance = np.abs(cube.wavelengths_nm[:, None] - wanted_nm)
-    nearest = distance.argmin(0)
-    found = len(set(nearest[distance.min(0) <= width_nm / 2]))
-    if found < len(wanted_nm):
-        raise ValueError(f"{cube.path}: expected the paper's {len(wanted_nm)} AVIRIS bands, found {found}; keep_bands 'all' takes any")
-    return nearest
-
-
-def _check_lines(lines: list[_File | _Simulated]) -> None:
-    if (found := len({line.flight_line for line in lines})) < len(SHARES):
-        raise ValueError(f"expected at least 3 flight lines, so that none is in two of {', '.join(SHARES)}, got {found}")
-    names = [line.name for line in lines]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"expected files of different names, got more than one {', '.join(twice)}")
-    first = lines[0]
-    for line in lines[1:]:
-        if len(line.wavelengths_nm) != len(first.wavelengths_nm):
-            raise ValueError(f"{line.name}: expected {len(first.wavelengths_nm)} bands as in {first.name}, got {len(line.wavelengths_nm)}")
-        apart = np.abs(line.wavelengths_nm - first.wavelengths_nm)
-        if (apart > first.fwhm_nm / 2).any():
-            raise ValueError(f"{line.name}: expected the bands of {first.name}, got some up to {apart.max():.1f} nm apart")
 
 
 def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
@@ -322,7 +215,7 @@ def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
         raise ValueError(f"{path}: made from something else ({'; '.join(changed)}); delete it or choose another folder")
 
 
-def _degradations(line: _File | _Simulated) -> dict[str, dict]:
+def _degradations(line: FlightLine) -> dict[str, dict]:
     """Cards by number of MSI bands, for those numbers that the wavelengths support."""
     cards = {}
     for bands in LANDSAT_TM_BANDS:
@@ -332,21 +225,6 @@ def _degradations(line: _File | _Simulated) -> dict[str, dict]:
             continue
         cards[str(bands)] = Degradation(srf=srf).card()
     return cards
-
-
-def _widths(cube: CubeFile) -> np.ndarray:
-    if cube.fwhm_nm is not None:
-        return cube.fwhm_nm
-    return np.full(cube.shape[0], np.median(np.diff(np.sort(cube.wavelengths_nm))))
-
-
-def _data_files(path: Path) -> list[Path]:
-    """The files that an image consists of."""
-    if path.suffix.lower() != ".hdr":
-        return [path]
-    from spectral.io import envi
-
-    return [path, Path(envi.open(str(path)).filename)]
 
 
 @contextmanager
