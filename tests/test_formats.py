@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import scipy.io
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.shutil import copy as gdal_copy
 from spectral.io import envi
@@ -100,6 +100,7 @@ def envi_images(draw):
 
 
 @given(image=envi_images())
+@settings(max_examples=60)
 def test_envi_of_any_type_interleave_byte_order_and_offset_is_read_by_windows(tmp_path_factory, image):
     numbers, (rows, columns), bands, fields = image
     file = formats.open_cube(write_envi(tmp_path_factory.mktemp("envi"), numbers, **fields))
@@ -188,12 +189,23 @@ def test_scales_and_offsets_of_a_geotiff(tmp_path):
     np.testing.assert_allclose(formats.open_cube(tmp_path / "image.tiff").read(), expected, rtol=1e-6)
 
 
-def test_wavelengths_that_gdal_carries_from_envi_into_a_geotiff(tmp_path):
-    write_envi(tmp_path, wavelength=braces(CENTRES), wavelength_units="Nanometers", fwhm=braces([10] * 5))
+@pytest.mark.parametrize(("unit", "factor"), [("Nanometers", 1), ("Micrometers", 1e-3)])
+def test_wavelengths_that_gdal_carries_from_envi_into_a_geotiff(tmp_path, unit, factor):
+    write_envi(tmp_path, wavelength=braces(CENTRES * factor), wavelength_units=unit, fwhm=braces([9.8 * factor] * 5))
     gdal_copy(tmp_path / "image", tmp_path / "image.tif", driver="GTiff")
     file = formats.open_cube(tmp_path / "image.tif")
-    np.testing.assert_allclose(file.wavelengths_nm, CENTRES, atol=0.51)  # GDAL rounds to a nanometre
+    np.testing.assert_allclose(file.wavelengths_nm, CENTRES, rtol=1e-12)
+    np.testing.assert_allclose(file.fwhm_nm, 10)  # GDAL rounds to a nanometre
     np.testing.assert_array_equal(file.read(), CUBE)
+
+
+def test_wavelengths_in_the_imagery_tags_of_a_geotiff(tmp_path):
+    with rasterio.open(write_geotiff(tmp_path / "image.tif"), "r+") as file:
+        for band, centre in enumerate(CENTRES, 1):
+            file.update_tags(band, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=centre / 1000)
+    file = formats.open_cube(tmp_path / "image.tif")
+    np.testing.assert_allclose(file.wavelengths_nm, CENTRES, rtol=1e-12)
+    assert file.fwhm_nm is None
 
 
 @pytest.mark.parametrize("with_wavelengths", [True, False])
@@ -335,6 +347,7 @@ def test_a_file_can_be_sent_to_another_process(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "driver_name"), [("new/image.hdr", "new/image.img"), ("new/image.npy", None)])
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # of GDAL in the test
 def test_a_created_file_is_filled_by_windows_and_taken_up_again(tmp_path, name, driver_name):
     path = tmp_path / name
     array = formats.create_cube(path, CUBE.shape, CENTRES, [9.5] * 5)
