@@ -135,6 +135,31 @@ def test_an_envi_header_scales_masks_and_marks_bands(tmp_path):
     assert file.ignore_value == -50
 
 
+def test_headers_written_by_hand_are_understood(tmp_path):
+    path = write_envi(tmp_path)
+    lines = path.read_text().replace("samples", "Samples").replace("= bsq", "=BSQ").splitlines()
+    lines[2:2] = [
+        "; a comment = with an equals sign",
+        "description = {",
+        "  made by hand, in 2 lines}",
+        "wavelength = {410.5, 520.25,",
+        "640, 700,",
+        "1650.75}",
+    ]
+    path.with_suffix(".HDR").write_bytes("\r\n".join(lines).encode())
+    path.unlink()
+    file = formats.open_cube(tmp_path / "image.HDR")
+    np.testing.assert_array_equal(file.read(), CUBE)
+    np.testing.assert_array_equal(file.wavelengths_nm, CENTRES)
+
+
+@pytest.mark.parametrize("ending", ["", ".img", ".IMG", ".dat", ".raw", ".bin", ".bsq"])
+def test_the_data_of_an_envi_image_may_end_in_many_ways(tmp_path, ending):
+    path = write_envi(tmp_path)
+    (tmp_path / "image").rename(tmp_path / f"image{ending}")
+    np.testing.assert_array_equal(formats.open_cube(path).read(), CUBE)
+
+
 def test_gains_and_offsets_of_an_envi_header_belong_to_bands(tmp_path):
     gains, offsets = np.array([0.5, 2, 1, 0.25, 3]), np.array([-1, 0, 5, 2, 0.5])
     file = formats.open_cube(write_envi(tmp_path, data_gain_values=braces(gains), data_offset_values=braces(offsets)))
@@ -379,6 +404,16 @@ def test_a_georeference_survives_from_geotiff_to_envi_to_envi_as_gdal_sees_it(tm
             assert file.crs == crs if crs else not (file.crs and file.crs.is_projected)
 
 
+def test_the_map_info_of_a_rotated_flight_line_survives(tmp_path):
+    info = "{UTM, 1.000, 1.000, 563200.5, 4178000.25, 16.9, 16.9, 11, North, WGS-84, units=Meters, rotation=-14.00}"
+    path = write_envi(tmp_path, map_info=info)
+    formats.create_cube(tmp_path / "new.hdr", CUBE.shape, georeference=formats.open_cube(path).georeference)
+    with rasterio.open(tmp_path / "image") as old, rasterio.open(tmp_path / "new.img") as new:
+        assert new.transform == old.transform
+        assert new.transform.b != 0
+        assert new.crs == old.crs == "EPSG:32611"
+
+
 def test_a_georeference_of_gdals_envi_writer_survives(tmp_path):
     write_geotiff(tmp_path / "image.tif", crs="EPSG:2154")
     gdal_copy(tmp_path / "image.tif", tmp_path / "image.img", driver="ENVI")
@@ -397,6 +432,13 @@ def test_a_rotated_image_is_not_written_as_if_it_were_not(tmp_path):
     with pytest.raises(ValueError, match="north-up"):
         formats.create_cube(tmp_path / "x.hdr", (1, 2, 3), georeference={"crs": None, "transform": (20, 1, 0, 1, -20, 0)})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_header_of_an_image_with_data_of_that_name_is_not_overwritten(tmp_path):
+    path = write_envi(tmp_path)
+    with pytest.raises(ValueError, match="belongs to the data file"):
+        formats.create_cube(path, CUBE.shape)
+    np.testing.assert_array_equal(formats.open_cube(path).read(), CUBE)
 
 
 def test_only_files_that_create_cube_made_are_reopened_for_writing(tmp_path):
