@@ -100,7 +100,7 @@ def test_a_window_is_a_crop_with_a_range_of_its_own(tmp_path):
 
 def test_widths_that_nobody_gives_are_the_median_distance_of_the_bands(tmp_path):
     path = save(tmp_path / "image.npy", REFLECTANCE)
-    assert scenes.load(path, wavelengths_nm=[500, 450, 620, 700, 790]).fwhm_nm.tolist() == [85] * 5  # sorted: 50, 120, 80, 90
+    assert scenes.load(path, wavelengths_nm=[790, 450, 620, 500, 700]).fwhm_nm.tolist() == [85] * 5  # 50, 120, 80, 90
 
 
 def test_bad_bands_are_left_out(tmp_path):
