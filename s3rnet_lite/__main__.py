@@ -22,11 +22,17 @@ METRIC_NAMES = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degre
 def train(arguments: argparse.Namespace) -> None:
     """Train one network on the Indian Pines training region and store it with its card."""
     region, val, _ = scenes.split(scenes.indian_pines())
-    changes = {name: value for name in ("steps", "snr_db") if (value := getattr(arguments, name)) is not None}
+    names = ("steps", "snr_db", "batch_size", "crop", "precision", "accumulate", "checkpoint_activations", "compile")
+    changes = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     config = replace(training.CONFIGS[arguments.preset], seed=arguments.seed, denoise=arguments.denoise, **changes)
     torch.manual_seed(arguments.seed)
     network = S3RNet.from_preset(arguments.preset, len(region.cube), arguments.msi_bands)
-    history = training.fit(network, region, val, config, state_file=arguments.state, minutes=arguments.minutes)
+    history = training.fit(
+        network, region, val, config, state_file=arguments.state, minutes=arguments.minutes, save_minutes=arguments.save_minutes,
+        devices=arguments.devices, num_nodes=arguments.num_nodes, log=arguments.log,
+    )  # fmt: skip
+    if history.rank > 0:
+        return
     if not history.complete:
         print(f"Stopped after {len(history.loss)} of {config.steps} steps; the same command goes on from {arguments.state}.")
         return
@@ -186,8 +192,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--steps", type=int, help="weight updates, if not the preset's own number")
     one.add_argument("--snr-db", type=float, nargs="+", action=OneOrRange, help="noise on the LR-HSI in training: decibels, or a range")
     one.add_argument("--denoise", action="store_true", help="a Wiener filter takes white noise out of the LR-HSI first")
+    one.add_argument("--batch-size", type=int, help="crops in a batch, of all devices together, if not the preset's own number")
+    one.add_argument("--crop", type=int, help="side of a crop in HR pixels, if not the preset's own")
+    one.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="default: 32-true")
+    one.add_argument("--accumulate", type=int, help="send a batch through the network in so many parts, for less memory")
+    one.add_argument("--checkpoint-activations", action="store_true", default=None, help="compute more and keep less, for less memory")
+    one.add_argument("--compile", action="store_true", default=None, help="let torch.compile fuse the network's operations")
+    one.add_argument("--devices", type=int, default=1, help="graphics cards, or processes on a CPU (default: 1)")
+    one.add_argument("--num-nodes", type=int, default=1, help="machines with so many devices each (default: 1)")
     one.add_argument("--minutes", type=float, help="stop after so many minutes; needs --state to go on later")
     one.add_argument("--state", type=Path, help="file to keep the run in, and to go on from if it exists")
+    one.add_argument("--save-minutes", type=float, default=10, help="between writings of --state (default: 10)")
+    one.add_argument("--log", type=Path, help="folder for TensorBoard")
     one.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors; a .json card goes beside it)")
 
     one = command("evaluate", evaluate)
