@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import ablations, comparison, complexity, evaluation, files, metrics, networks, results, robustness, scenes, sensors, training
+from . import ablations, comparison, complexity, evaluation, files, gpu, metrics, networks, results, robustness, scenes, sensors, training
 from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
@@ -43,6 +43,11 @@ def train(arguments: argparse.Namespace) -> None:
     }
     training.save_checkpoint(arguments.out, history.model, arguments.preset, facts)
     print(f"Wrote {arguments.out}")
+
+
+def run_on_gpu(arguments: argparse.Namespace) -> None:
+    """Time and train the paper's network on this machine's GPU; the same command goes on where it stopped. Tiny without a GPU."""
+    gpu.run(arguments.minutes, arguments.out)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -205,6 +210,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--save-minutes", type=float, default=10, help="between writings of --state (default: 10)")
     one.add_argument("--log", type=Path, help="folder for TensorBoard")
     one.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors; a .json card goes beside it)")
+
+    one = command("gpu", run_on_gpu)
+    one.add_argument("--minutes", type=float, default=8, help="to stay inside of (default: 8)")
+    one.add_argument("--out", type=Path, default=results.RESULTS_FOLDER, help="folder for gpu_*.json (default: data/results)")
 
     one = command("evaluate", evaluate)
     one.add_argument("--checkpoint", type=Path, nargs="*", default=[], help=".safetensors files of equal degradation")

@@ -1,4 +1,4 @@
-"""One resumable command for a machine with a CUDA GPU: the paper's network at full size, timed and trained; notebooks/10_gpu_training.ipynb.
+"""One resumable command that times and trains the paper's network on a CUDA GPU; used in notebooks/10_gpu_training.ipynb.
 
 Without a GPU the same lines run at tiny size, to show that they run; what they measure then is worth nothing and is kept apart.
 """
@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 
-from . import complexity, evaluation, files, results, robustness, scenes, sensors, training
-from .degradation import Degradation
+from . import complexity, evaluation, files, results, robustness, scenes, training
 from .devices import changed_forward, synchronise
 from .fusion import FusionModel
 from .losses import l1_sam_loss
@@ -27,6 +27,7 @@ WORK = results.REPOSITORY / "runs" / "gpu"
 MSI_BANDS, HSI_BANDS, SCALE, SEED = 4, 172, 4, 0
 PRECISIONS = ("fp32", "tf32", "bf16")
 PASSES = ("forward", "training step")
+CASE = ("image_size", "pass", "precision", "channels_last", "compiled")  # of a row of times
 COMPILE_SECONDS = 180  # what compiling the paper's network may take; without that much time left it is not begun
 
 # What is trained, apart from the network and the settings of the paper: changes of either, and simulated scenes to add.
@@ -57,45 +58,76 @@ FULL = Size("paper", crop=64, batch_size=16, most_steps=252_000, image_sizes=(12
 TINY = Size("tiny", crop=16, batch_size=2, most_steps=4, image_sizes=(16, 32), simulated_size=32)
 
 
-def run(minutes: float, out: Path = results.RESULTS_FOLDER, work: Path = WORK) -> list[Path]:
+@dataclass(frozen=True)
+class Call:
+    """One call of the command: where it runs, what at, how long it may take, and where things lie."""
+
+    device: torch.device
+    size: Size
+    minutes: float
+    out: Path
+    work: Path
+    began: float
+
+    def seconds_left(self, share: float = 1.0) -> float:
+        """Until this share of the minutes is over."""
+        return self.began + share * 60 * self.minutes - time.perf_counter()
+
+    def stored(self, path: Path) -> dict:
+        """What earlier calls wrote there.
+
+        Raises:
+            ValueError: they ran on another device.
+        """
+        content = json.loads(path.read_text()) if path.exists() else {}
+        here = describe(self.device)["name"]
+        if content and content["device"]["name"] != here:
+            raise ValueError(f"{path}: begun on {content['device']['name']}, this is {here}; move it away to begin anew")
+        return content
+
+    def store(self, path: Path, content: dict) -> None:
+        """Write it with where it comes from."""
+        origin = results.provenance(SEED, time.perf_counter() - self.began, self.device.type)
+        files.write_json(path, {"device": describe(self.device), "preset": self.size.preset, **content, "provenance": origin})
+
+    @property
+    def timing(self) -> Path:
+        return self.out / "gpu_timing.json"
+
+    @property
+    def training(self) -> Path:
+        return self.out / "gpu_training.json"
+
+
+def run(minutes: float, out: Path = results.RESULTS_FOLDER, work: Path = WORK) -> Call:
     """Time, train, evaluate; go on where the last call stopped; stay inside `minutes`, apart from one step or evaluation.
 
     The number of steps is chosen in the first call, so that the variants take about 60 % of its minutes, and stays: a learning rate
     that follows half a cosine needs to know its end. States and checkpoints lie in `work`.
 
-    Returns:
-        The files with results, `gpu_timing.json` and `gpu_training.json`: in `out`, or without a GPU in `work`/cpu.
+    Args:
+        out: for the results, `gpu_timing.json` and `gpu_training.json`; without a GPU they go to `work`/cpu.
 
     Raises:
-        ValueError: `minutes` is not positive, or `work` holds what another device began.
+        ValueError: `minutes` is not positive, or `work` or `out` holds what another device began.
     """
     if not minutes > 0:
         raise ValueError(f"minutes: expected a positive number, got {minutes}")
-    began = time.perf_counter()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = FULL if device.type == "cuda" else TINY
-    if device.type == "cpu":
-        out = work = Path(work) / "cpu"
-        print(f"No CUDA GPU here: the same path at tiny size. Its results are worth nothing and go to {out}.")
-    out, work, about = Path(out), Path(work), describe(device)
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
-
-    def seconds_left(share: float = 1.0) -> float:
-        return began + share * 60 * minutes - time.perf_counter()
-
-    def provenance() -> dict:
-        return results.provenance(SEED, time.perf_counter() - began, device.type)
-
-    timing, trained = out / "gpu_timing.json", out / "gpu_training.json"
-    _time_all(size, device, timing, about, provenance, lambda: seconds_left(0.25), compiled=False)
-    plan = _plan(size, work / "plan.json", about, minutes)
-    for name, variant in VARIANTS.items():
-        _train(name, variant, size, plan["steps"], device, trained, work, about, provenance, lambda: seconds_left(0.9))
+    if torch.cuda.is_available():
+        call = Call(torch.device("cuda"), FULL, minutes, Path(out), Path(work), time.perf_counter())
+    else:
+        call = Call(torch.device("cpu"), TINY, minutes, Path(work) / "cpu", Path(work) / "cpu", time.perf_counter())
+        print(f"No CUDA GPU here: the same path at tiny size. Its results are worth nothing and go to {call.out}.")
+    print(", ".join(f"{name} {value}" for name, value in describe(call.device).items()))
+    _time_all(call, share=0.25, compiled=False)
+    steps = _planned_steps(call)
+    for name in VARIANTS:
+        _train(call, name, steps)
     for compiled in (False, True):
-        _time_all(size, device, timing, about, provenance, seconds_left, compiled)
-    missing = [name for name in VARIANTS if name not in _stored(trained).get("variants", {})]
+        _time_all(call, 1.0, compiled)
+    missing = [name for name in VARIANTS if name not in call.stored(call.training).get("variants", {})]
     print(f"Not trained yet: {'; '.join(missing)}. The same command goes on." if missing else "All variants are trained.")
-    return [path for path in (timing, trained) if path.exists()]
+    return call
 
 
 def describe(device: torch.device) -> dict:
@@ -148,7 +180,9 @@ def time_network(preset: str, image_size: int, which: str, precision: str, chann
         l1_sam_loss(forward().float(), y).backward()
         optimizer.step()
 
-    row = {"image_size": image_size, "pass": which, "precision": precision, "channels_last": channels_last, "compiled": compiled}
+    row = dict(zip(CASE, (image_size, which, precision, channels_last, compiled)))
+    if compiled:
+        torch.compiler.reset()
     with _tensor_float_32(precision == "tf32"), changed_forward(network, compiled=compiled):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -172,55 +206,51 @@ def _tensor_float_32(allowed: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def _time_all(size: Size, device: torch.device, path: Path, about: dict, provenance: Callable[[], dict],
-              seconds_left: Callable[[], float], compiled: bool) -> None:  # fmt: skip
-    """All rows of the table of times that are not stored yet, while there is time."""
-    stored = _stored(path, about)
-    rows = stored.get("rows", [])
-    done = {tuple(row[key] for key in ("image_size", "pass", "precision", "channels_last", "compiled")) for row in rows}
-    wanted = itertools.product(size.image_sizes, PASSES, PRECISIONS, (True,) if compiled else (False, True), (compiled,))
-    for case in wanted:
-        if case in done or seconds_left() < (COMPILE_SECONDS if compiled else 5):
+def _time_all(call: Call, share: float, compiled: bool) -> None:
+    """All rows of the table of times that are not stored yet, until this share of the minutes is over."""
+    rows = call.stored(call.timing).get("rows", [])
+    done = {tuple(row[key] for key in CASE) for row in rows}
+    for case in itertools.product(call.size.image_sizes, PASSES, PRECISIONS, (True,) if compiled else (False, True), (compiled,)):
+        if case in done or call.seconds_left(share) < (COMPILE_SECONDS if compiled else 5):
             continue
-        torch.compiler.reset()
         try:
-            row = time_network(size.preset, *case, device)
+            row = time_network(call.size.preset, *case, call.device)
         except torch.OutOfMemoryError:
-            row = dict(zip(("image_size", "pass", "precision", "channels_last", "compiled"), case), error="out of memory")
-        print(row)
+            row = dict(zip(CASE, case), error="out of memory")
+        print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
         rows.append(row)
-        content = {"device": about, "preset": size.preset, "counted": _counted(size), "rows": rows, "provenance": provenance()}
-        files.write_json(path, content)
-        if device.type == "cuda":
+        call.store(call.timing, {"counted": _counted(call.size.preset, call.size.image_sizes), "rows": rows})
+        if call.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _counted(size: Size) -> list[dict]:
+@cache
+def _counted(preset: str, image_sizes: tuple[int, ...]) -> list[dict]:
     """MACs of one image and, for float32, the memory of its activations, counted from shapes."""
     rows = []
     with torch.device("meta"):
-        network = S3RNet.from_preset(size.preset, HSI_BANDS, MSI_BANDS)
-        for length in size.image_sizes:
+        network = S3RNet.from_preset(preset, HSI_BANDS, MSI_BANDS)
+        for length in image_sizes:
             x_h, x_m = torch.empty(1, HSI_BANDS, length // SCALE, length // SCALE), torch.empty(1, MSI_BANDS, length, length)
             mib = {which: complexity.peak_memory(network, x_h, x_m, which != "forward") / 2**20 for which in PASSES}
             rows.append({"image_size": length, "macs": complexity.count(network, x_h, x_m).macs, "activations_mib": mib})
     return rows
 
 
-def _plan(size: Size, path: Path, about: dict, minutes: float) -> dict:
+def _planned_steps(call: Call) -> int:
     """The number of steps of each variant, from the time of a few; fixed in the first call."""
-    if path.exists():
-        return _stored(path, about)
+    path = call.work / "plan.json"
+    if plan := call.stored(path):
+        return plan["steps"]
     region, val, _ = scenes.split(scenes.indian_pines())
-    config = _config(size, min(20, size.most_steps), {})
-    model = training.wrap(S3RNet.from_preset(size.preset, len(region.cube), MSI_BANDS), [region], config)
+    config = _config(call.size, min(20, call.size.most_steps), {})
+    model = training.wrap(S3RNet.from_preset(call.size.preset, len(region.cube), MSI_BANDS), [region], config)
     training.fit(model, region, val, config, progress=False)  # for warming up
     step_seconds = training.fit(model, region, val, config, progress=False).seconds / config.steps
-    steps = min(max(10, int(0.6 * 60 * minutes / len(VARIANTS) / step_seconds)), size.most_steps)
-    plan = {"device": about, "size": asdict(size), "step_seconds": step_seconds, "minutes": minutes, "steps": steps}
-    files.write_json(path, plan)
+    steps = min(max(10, int(0.6 * 60 * call.minutes / len(VARIANTS) / step_seconds)), call.size.most_steps)
+    call.store(path, {"size": asdict(call.size), "minutes": call.minutes, "step_seconds": step_seconds, "steps": steps})
     print(f"A step takes {step_seconds:.3f} s: {steps} steps for each of {len(VARIANTS)} variants.")
-    return plan
+    return steps
 
 
 def _config(size: Size, steps: int, changes: dict) -> training.TrainingConfig:
@@ -230,29 +260,32 @@ def _config(size: Size, steps: int, changes: dict) -> training.TrainingConfig:
     )  # fmt: skip
 
 
-def _train(name: str, variant: dict, size: Size, steps: int, device: torch.device, path: Path, work: Path, about: dict,
-           provenance: Callable[[], dict], seconds_left: Callable[[], float]) -> None:  # fmt: skip
-    """Train one variant, or go on with it; if it gets to its last step, keep the model in `work` and its scores in `path`."""
-    stored = _stored(path, about)
-    if name in stored.get("variants", {}) or seconds_left() < 1:
+def _train(call: Call, name: str, steps: int) -> None:
+    """Train one variant, or go on with it. After its last step the model goes to `work`, and its scores to the results."""
+    variants = call.stored(call.training).get("variants", {})
+    if name in variants or call.seconds_left(0.9) < 1:
         return
+    print(name)
+    variant, size = VARIANTS[name], call.size
     region, val, test = scenes.split(scenes.indian_pines())
-    more = [
-        scenes.simulate(seed, size.simulated_size, region.wavelengths_nm, region.fwhm_nm) for seed in range(variant.get("simulated", 0))
-    ]
+    try:
+        seeds = range(variant.get("simulated", 0))
+        more = [scenes.simulate(seed, size.simulated_size, region.wavelengths_nm, region.fwhm_nm) for seed in seeds]
+    except FileNotFoundError as error:
+        print(f"left out: {error}")
+        return
     config, changes = _config(size, steps, variant.get("config", {})), variant.get("network", {})
     torch.manual_seed(SEED)
     network = S3RNet.from_preset(size.preset, len(region.cube), MSI_BANDS, **changes)
     slug = "_".join(name.replace(",", "").lower().split())
-    state, checkpoint = work / f"{slug}.state.safetensors", work / f"{slug}.safetensors"
-    print(name)
-    history = training.fit(network, [region, *more], val, config, state_file=state, minutes=max(seconds_left(), 0) / 60)
+    state, checkpoint = call.work / f"{slug}.state.safetensors", call.work / f"{slug}.safetensors"
+    history = training.fit(network, [region, *more], val, config, state_file=state, minutes=max(call.seconds_left(0.9), 0) / 60)
     if not history.complete:
         return
     facts = {"config": asdict(config), "scenes": [scene.name for scene in (region, *more)], "validation": history.validation}
-    training.save_checkpoint(checkpoint, history.model, size.preset, {"training": facts, "provenance": provenance()}, changes)
-    variants = stored.get("variants", {}) | {name: {**facts, "seconds": history.seconds, **_scores(history.model, test, device)}}
-    files.write_json(path, {"device": about, "preset": size.preset, "variants": variants, "provenance": provenance()})
+    training.save_checkpoint(checkpoint, history.model, size.preset, {"training": facts}, changes)
+    row = {**facts, "training_seconds": history.seconds, "loss": history.loss[-1], **_scores(history.model, test, call.device)}
+    call.store(call.training, {"degradation": history.model.degrade.card(), "variants": {**variants, name: row}})
     state.unlink()
 
 
@@ -270,12 +303,3 @@ def _scores(model: FusionModel, test: scenes.Scene, device: torch.device) -> dic
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _stored(path: Path, about: dict | None = None) -> dict:
-    if not path.exists():
-        return {}
-    content = json.loads(path.read_text())
-    if about is not None and content["device"]["name"] != about["name"]:
-        raise ValueError(f"{path}: begun on {content['device']['name']}, this is {about['name']}; move it away to begin anew")
-    return content
