@@ -39,7 +39,7 @@ def train(arguments: argparse.Namespace) -> None:
     facts = {
         "training": {"scene": region.name, "config": asdict(config), "validation_scene": val.name, "validation": history.validation},
         "loss_every_20_steps": [round(statistics.fmean(history.loss[i : i + 20]), 5) for i in range(0, len(history.loss), 20)],
-        "provenance": results.provenance(arguments.seed, history.seconds),
+        "provenance": results.provenance(arguments.seed, history.seconds, history.model.output_mean.device.type),
     }
     training.save_checkpoint(arguments.out, history.model, arguments.preset, facts)
     print(f"Wrote {arguments.out}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -167,6 +168,8 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene | list[Scene], 
     def crops(step: int):
         return sampler.draw(config.batch_size, torch.Generator().manual_seed(config.seed * 10_000_019 + step), mine)
 
+    # About the weights of 1x1 convolutions, whose memory order means nothing.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     first, seconds_before = len(history.loss), history.seconds
     bar = tqdm(range(first, config.steps), initial=first, total=config.steps, disable=not progress or history.rank > 0, unit="step")
     model.train()
