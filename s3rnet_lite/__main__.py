@@ -1,4 +1,4 @@
-"""The command line: `python -m s3rnet_lite train | evaluate | compare | robustness | ablate | fuse | complexity | notebooks | labs`."""
+"""The command line: `python -m s3rnet_lite COMMAND`, with train, evaluate, compare, robustness, ablate, fuse, prepare, ..."""
 
 from __future__ import annotations
 
@@ -132,6 +132,19 @@ def fuse(arguments: argparse.Namespace) -> None:
     print(f"Wrote {arguments.out}: {' x '.join(map(str, y_hat.shape))} (bands x height x width)")
 
 
+def prepare(arguments: argparse.Namespace) -> None:
+    """Cut AVIRIS flight lines into the paper's data set; run again, it checks what is there and makes what is missing."""
+    from . import dataset
+
+    finished = (arguments.out / dataset.CARD).exists()
+    prepared = dataset.prepare(
+        arguments.out, arguments.files, arguments.simulate, arguments.patch, arguments.keep_bands, arguments.seed, arguments.workers
+    )
+    for part, lines in prepared.parts.items():
+        print(f"{part:6}{sum(line['patches'] for line in lines):6} patches of {len(lines)} flight lines")
+    print(f"{'Verified all checksums of' if finished else 'Wrote'} {arguments.out}")
+
+
 def count(arguments: argparse.Namespace) -> None:
     """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the network."""
     with torch.device("meta"):
@@ -245,6 +258,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--msi", type=Path, required=True, help="HR-MSI: the same, scale times as high and wide")
     one.add_argument("--checkpoint", type=Path, required=True, help="trained model (.safetensors)")
     one.add_argument("--out", type=Path, required=True, help="HR-HSI to write (.npy)")
+
+    one = command("prepare", prepare)
+    one.add_argument("files", type=Path, nargs="*", metavar="FILE", help="flight lines: ENVI .hdr, .tif, .mat, .h5 or .npy")
+    one.add_argument("--simulate", type=int, default=0, metavar="N", help="instead of files, N SIMULATED lines of 2 x 2 patches")
+    one.add_argument("--out", type=Path, required=True, help="folder for patches, checksums and dataset.json")
+    one.add_argument("--patch", type=int, default=256, help="height and width of a patch in pixels (default: 256)")
+    one.add_argument("--keep-bands", choices=("paper", "all"), default="paper", help="AVIRIS's 172 of the paper, or all good ones")
+    one.add_argument("--seed", type=int, default=0, help="of the assignment of lines to train, val and test (default: 0)")
+    one.add_argument("--workers", type=int, default=2, help="flight lines at a time (default: 2)")
 
     one = command("complexity", count)
     one.add_argument("--network", choices=networks.NAMES, default="s3rnet", help="default: s3rnet")

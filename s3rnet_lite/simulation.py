@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.fft
-import spectral.io.envi
 from scipy.ndimage import gaussian_filter
 
 from .sensors import DATA_FOLDER
@@ -43,7 +42,8 @@ def simulate_radiance(real: Scene, seed: int, size: int, wavelengths_nm: np.ndar
     Args:
         real: the radiance scene that lends its green plants and its light.
         size: height and width in pixels.
-        wavelengths_nm, fwhm_nm: (C,) of the bands. Beyond 400-2450 nm spectra go on as constants.
+        wavelengths_nm, fwhm_nm: (C,) of the bands. Beyond 400-2450 nm the spectra go on as constants, and the light beyond
+            the bands of `real`; across those that `real` lacks (absorbed by water) the light is interpolated.
 
     Returns:
         (C, size, size) float32 radiance, and (size, size) int64 labels: 1 + the family of each parcel's main material.
@@ -63,7 +63,7 @@ def simulate_radiance(real: Scene, seed: int, size: int, wavelengths_nm: np.ndar
     abundances *= _brightness(generator, size)
     abundances = gaussian_filter(abundances, (0, 0.5, 0.5), mode="reflect")  # what the optics blur; mixing commutes with it
     radiance = (endmembers.astype(np.float32) @ abundances.reshape(len(chosen), -1)).reshape(-1, size, size)
-    for band in radiance:  # one at a time stays in the processor's cache: twice as fast as all at once
+    for band in radiance:  # one at a time stays in the processor's cache
         band += (NOISE_FLOOR + NOISE_SHARE * band) * generator.standard_normal(band.shape, np.float32)
     return np.maximum(radiance, 0, out=radiance), labels
 
@@ -79,9 +79,11 @@ def measured_spectra(real: Scene) -> tuple[np.ndarray, dict[str, np.ndarray], tu
     Raises:
         FileNotFoundError: neither `data/cache/` nor the package earthlib has the library.
     """
+    from spectral.io import envi  # here, because most of the package never needs it
+
     with open(_library_file("spectra.csv"), newline="", encoding="utf-8") as file:
         materials = {row["NAME"]: row["LEVEL_3"] for row in csv.DictReader(file) if row["LEVEL_4"] == "measured"}
-    library = spectral.io.envi.open(str(_library_file("spectra.sli.hdr")), str(_library_file("spectra.sli")))
+    library = envi.open(str(_library_file("spectra.sli.hdr")), str(_library_file("spectra.sli")))
     nanometres, reflectances = 1000 * np.array(library.bands.centers), library.spectra
     material = np.array([materials.get(name, "") for name in library.names])
     sound = (np.abs(np.diff(reflectances)).max(1) <= LARGEST_STEP) & (reflectances.min(1) > 0)
@@ -94,7 +96,7 @@ def measured_spectra(real: Scene) -> tuple[np.ndarray, dict[str, np.ndarray], tu
     means = radiance[:, :height, :width].reshape(len(order), height // 4, 4, width // 4, 4).mean((2, 4)).reshape(len(order), -1)
     red, infrared = (means[np.abs(real_nm - nm).argmin()] for nm in (670, 800))
     ndvi = (infrared - red) / (infrared + red)
-    light = means[:, ndvi < BARE_NDVI].mean(1) / np.interp(real_nm, nanometres, reflectances[material == "soil"].mean(0))
+    light = means[:, ndvi < BARE_NDVI].mean(1) / np.interp(real_nm, nanometres, reflectances[sound & (material == "soil")].mean(0))
     spectra["green plants"] = np.stack([np.interp(nanometres, real_nm, x / light) for x in means[:, ndvi > GREEN_NDVI].T])
     return nanometres, spectra, (real_nm, light)
 
@@ -149,10 +151,11 @@ def _parcels(generator: np.random.Generator, size: int) -> tuple[np.ndarray, np.
     across = (rows * np.cos(turn) - columns * np.sin(turn) + bend[0]).ravel()
     along = (rows * np.sin(turn) + columns * np.cos(turn) + bend[1]).ravel()
     span = 2 * size + 100  # farther than any pixel gets from the middle, whatever turns and bends it
-    strips = np.cumsum(generator.gamma(2, PARCEL_PIXELS / 2, 3 * span // PARCEL_PIXELS)) - span
+    widths = generator.gamma(2, PARCEL_PIXELS / 2, 3 * span // PARCEL_PIXELS)
+    strips = np.insert(widths.cumsum(), 0, 0) - span
     strip = np.searchsorted(strips, across)
     lengths = generator.gamma(2, PARCEL_PIXELS * 0.75, (len(strips) + 1, 3 * span // PARCEL_PIXELS))
-    ends = np.minimum(lengths.cumsum(1) - span, span)
+    ends = np.minimum(np.insert(lengths.cumsum(1), 0, 0, axis=1) - span, span)
     lane = 3 * span  # all strips on one axis, a lane each
     ends = (ends + lane * np.arange(len(ends))[:, None]).ravel()
     position = along + lane * strip
@@ -183,7 +186,7 @@ def _library_file(name: str) -> Path:
     cached = DATA_FOLDER / "cache" / name
     if cached.exists():
         return cached
-    package = importlib.util.find_spec("earthlib")  # found, not imported: importing it takes a second
+    package = importlib.util.find_spec("earthlib")  # found, not imported: importing it would import pandas
     if package is not None:
         shipped = Path(package.origin).parent / "data" / name
         if shipped.exists():

@@ -1,0 +1,349 @@
+"""The paper's data set from AVIRIS flight lines: patches on disk, memory-mapped for training; used in notebooks/10_gpu_training.ipynb.
+
+A prepared folder holds `lines/NAME.npy`, the patches (N, C, P, P) of one flight line as uint16, `lines/NAME.json`, what they are
+and their checksum, and `dataset.json`, written last, so its presence means that nothing is missing. LR-HSI and HR-MSI are not stored:
+they are computed from each crop by the degradation that `dataset.json` describes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from .degradation import Degradation
+from .files import write_json
+from .formats import CubeFile, open_cube
+from .scenes import PAPER_CHANNELS, Scene, paper_bands, simulate
+from .sensors import LANDSAT_TM_BANDS, landsat_tm
+
+LEVELS = 65535  # y = number / 65535
+SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}  # of the patches; the paper: 1,678, 200 and 200 of 2,078
+AVIRIS_CHANNELS = 224
+CARD = "dataset.json"
+Reader = Callable[[slice, slice], np.ndarray]  # rows, columns -> (C, h, w) float32 in the sensor's unit, NaN for no data
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A prepared folder.
+
+    card: all of `dataset.json`.
+    wavelengths_nm, fwhm_nm: (C,) float64.
+    parts: per part, its flight lines: name, patches, scale, offset, corners (row and column of each patch), sha256, ...
+    """
+
+    folder: Path
+    card: dict
+    wavelengths_nm: torch.Tensor
+    fwhm_nm: torch.Tensor
+    parts: dict[str, list[dict]]
+
+    def degradation(self, msi_bands: int = 4) -> Degradation:
+        """The operator that makes the inputs, with 4 or 6 Landsat TM bands."""
+        cards = self.card["degradations"]
+        if str(msi_bands) not in cards:
+            raise ValueError(f"msi_bands: {self.folder} has degradations with {' or '.join(cards) or 'no'} bands, got {msi_bands}")
+        return Degradation.from_card(cards[str(msi_bands)])
+
+
+def load(folder: str | Path) -> DataSet:
+    """What a prepared folder holds, without reading any patch.
+
+    Raises:
+        FileNotFoundError: no `dataset.json`: the folder is something else, or `prepare` has not finished.
+    """
+    folder = Path(folder)
+    if not (folder / CARD).is_file():
+        raise FileNotFoundError(f"{folder / CARD}: no prepared data set, or not finished; run python -m s3rnet_lite prepare --out {folder}")
+    card = json.loads((folder / CARD).read_text())
+    bands = (torch.tensor(card[name], dtype=torch.float64) for name in ("wavelengths_nm", "fwhm_nm"))
+    return DataSet(folder, card, *bands, card["parts"])
+
+
+def references(folder: str | Path, part: str) -> list[torch.Tensor]:
+    """All patches of "train", "val" or "test": uint16 tensors (C, P, P) with y = number / 65535.
+
+    They are views of files mapped into memory: nothing is read until a crop is taken. Changes to them are never written.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`; another part; a file is missing or truncated.
+    """
+    data = load(folder)
+    if part not in data.parts:
+        raise ValueError(f"part: expected one of {', '.join(data.parts)}, got {part!r}")
+    patches = []
+    for line in data.parts[part]:
+        path = data.folder / "lines" / f"{line['name']}.npy"
+        try:
+            patches += torch.from_numpy(np.load(path, mmap_mode="c")).unbind()
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged or truncated ({error}); delete it, then prepare makes it again") from error
+    return patches
+
+
+def scene(folder: str | Path, part: str, index: int) -> Scene:
+    """One patch as a scene of its own, float32 in [0, 1]; `cube * scale + offset` is in the unit of the flight line."""
+    data = load(folder)
+    patch = references(folder, part)[index]
+    line, (row, column) = [(line, corner) for line in data.parts[part] for corner in line["corners"]][index]
+    name = f"{line['name']}/row{row}column{column}"
+    cube = patch.to(torch.float32) / LEVELS
+    return Scene(cube, data.wavelengths_nm, data.fwhm_nm, None, name, line["scale"], line["offset"])
+
+
+def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, patch: int = 256, keep_bands: str = "paper",
+            seed: int = 0, workers: int = 2, progress: bool = True) -> DataSet:  # fmt: skip
+    """Cut flight lines into patches and share these out so that no flight line is in two parts.
+
+    Each line goes min-max to [0, 1] by itself, over its pixels with data. It is read window by window, twice. Patches lie side by
+    side from the upper left corner; those with a pixel without data (not finite, the file's ignore value, or all bands equal) are left out.
+    Of 1,000 random assignments of the lines, the one nearest to 80, 10 and 10 % of the patches is taken.
+
+    Killed, it goes on where it was: finished lines are kept. What is there already is checked against its checksum, so a second
+    run on a finished folder verifies it.
+
+    Args:
+        sources: image files (`formats.open_cube`).
+        simulated: make this many SIMULATED lines of 2 x 2 patches (`scenes.simulate`) instead.
+        patch: height and width, divisible by 4.
+        keep_bands: "paper" takes AVIRIS's channels 11-103, 117-151 and 171-214 by number from a file of 224 bands, and from others
+            the bands nearest to these, at most half their width away; "all" takes every band that the file does not call bad.
+        seed: of the assignment.
+        workers: flight lines at a time, in threads; each holds a few windows in memory.
+
+    Raises:
+        FileNotFoundError, ValueError: bad arguments or files; bands that differ between lines; a line without a complete patch; fewer
+            than three lines; the folder holds the work of other settings, of a source that has changed since, or damaged files.
+    """
+    folder = Path(folder)
+    if patch < 16 or patch % 4:
+        raise ValueError(f"patch: expected a multiple of 4 and at least 16 pixels, got {patch}")
+    if workers < 1:
+        raise ValueError(f"workers: expected at least 1, got {workers}")
+    if bool(sources) == bool(simulated) or simulated < 0:
+        raise ValueError(f"expected flight lines, or a number of simulated ones, got {len(sources)} files and {simulated} simulated")
+    lines = [_Simulated(number, patch) for number in range(simulated)] or [_File(Path(source), keep_bands) for source in sources]
+    names = [line.name for line in lines]
+    if len(lines) < len(SHARES):
+        raise ValueError(f"expected at least 3 flight lines, so that none is in two of {', '.join(SHARES)}, got {len(lines)}")
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"flight lines: expected different names, got {', '.join(sorted(name for name in names if names.count(name) > 1))}"
+        )
+    for line in lines[1:]:
+        _check_same_bands(lines[0], line)
+
+    settings = {"patch": patch, "keep_bands": keep_bands}
+    with _alone(folder):
+        before = json.loads((folder / CARD).read_text()) if (folder / CARD).exists() else None
+        if before is not None:
+            _check_unchanged(folder / CARD, before["settings"], settings | {"seed": seed, "lines": sorted(names)})
+        for line in lines:  # all of them before the first long work
+            stored = folder / "lines" / f"{line.name}.json"
+            if stored.exists():
+                _check_unchanged(stored, json.loads(stored.read_text())["settings"], settings | {"source_bytes_and_time": line.source})
+        windows = sum(2 * len(_windows(line.shape, patch)) for line in lines)
+        with tqdm(total=windows, unit="window", disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
+            futures = [pool.submit(_verify_or_make, folder / "lines", line, settings, bar.update) for line in lines]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # the lines that are under way are finished first
+                raise
+        facts = [{name: value for name, value in future.result().items() if name != "settings"} for future in futures]
+        card = {
+            "simulated": bool(simulated),
+            "settings": settings | {"seed": seed, "lines": sorted(names)},
+            "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; y * scale + offset is in the unit of the flight line",
+            "parts": assign(sorted(facts, key=lambda line: line["name"]), seed),
+            "degradations": _degradations(lines[0]),
+            "wavelengths_nm": lines[0].wavelengths_nm.tolist(),
+            "fwhm_nm": lines[0].fwhm_nm.tolist(),
+        }
+        if card != before:
+            write_json(folder / CARD, card)
+    return load(folder)
+
+
+def assign(lines: list[dict], seed: int) -> dict[str, list[dict]]:
+    """Share out flight lines (dictionaries with `patches`): no part empty, shares of patches near `SHARES`."""
+    patches = np.array([line["patches"] for line in lines])
+    wanted = np.array(list(SHARES.values()))
+    part = np.random.default_rng(seed).choice(len(SHARES), (1000, len(lines)), p=wanted)
+    is_in = part[:, None] == np.arange(len(SHARES))[:, None]  # (tries, parts, lines)
+    error = np.abs(is_in @ patches / patches.sum() - wanted).sum(1)
+    best = np.where(is_in.any(2).all(1), error, np.inf).argmin()
+    return {name: [line for line, here in zip(lines, is_in[best, number]) if here] for number, name in enumerate(SHARES)}
+
+
+class _File:
+    """A flight line on disk. `read(rows, columns)` gives the kept bands."""
+
+    def __init__(self, path: Path, keep_bands: str):
+        cube = open_cube(path)
+        if cube.wavelengths_nm is None:
+            raise ValueError(f"{path}: has no wavelengths, which the spectral responses of the HR-MSI need")
+        self.name, self.shape, self._cube = path.name.split(".")[0], cube.shape[1:], cube
+        self._bands = _kept_bands(cube, keep_bands)
+        self.wavelengths_nm = cube.wavelengths_nm[self._bands]
+        self.fwhm_nm = _widths(cube)[self._bands]
+        self.source = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in _data_files(path)}
+
+    def reader(self) -> Reader:
+        return lambda rows, columns: self._cube.read(rows, columns, self._bands)
+
+
+class _Simulated:
+    """A SIMULATED flight line, made when it is needed."""
+
+    def __init__(self, seed: int, patch: int):
+        self.name, self.shape, self.source = f"simulated{seed:04}", (2 * patch, 2 * patch), {"simulated seed": seed}
+        self.wavelengths_nm, self.fwhm_nm = (band.numpy() for band in paper_bands())
+        self._seed = seed
+
+    def reader(self) -> Reader:
+        made = simulate(self._seed, self.shape[0])
+        return lambda rows, columns: made.cube[:, rows, columns].numpy() * np.float32(made.scale) + np.float32(made.offset)
+
+
+def _verify_or_make(folder: Path, line: _File | _Simulated, settings: dict, advance: Callable[[int], object]) -> dict:
+    """The facts of a flight line whose patches are on disk, after a check of their checksum, or else after making them."""
+    numbers, facts = folder / f"{line.name}.npy", folder / f"{line.name}.json"
+    windows = _windows(line.shape, settings["patch"])
+    if numbers.exists() and facts.exists():
+        stored = json.loads(facts.read_text())
+        with open(numbers, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != stored["sha256"]:
+                raise ValueError(f"{numbers}: damaged (another checksum than in {facts.name}); delete it, then prepare makes it again")
+        advance(2 * len(windows))
+        return stored
+    made = _write_patches(numbers, line.reader(), windows, settings["patch"], advance)
+    if made["patches"] == 0:
+        raise ValueError(f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch with data everywhere, got none")
+    stored = {"name": line.name, **made, "settings": settings | {"source_bytes_and_time": line.source}}
+    write_json(facts, stored)
+    return stored
+
+
+def _write_patches(path: Path, read: Reader, windows: list[tuple[slice, slice]], patch: int, advance: Callable) -> dict:
+    """Find the range and the complete windows, then write these to `path`; without any, nothing is written."""
+    lowest, highest, complete = np.inf, -np.inf, []
+    for rows, columns in windows:
+        cube = read(rows, columns)
+        bottom, top = cube.min(0), cube.max(0)  # NaN if any band is NaN
+        valid = np.isfinite(bottom) & np.isfinite(top) & (bottom < top)
+        if valid.any():
+            lowest, highest = min(lowest, bottom[valid].min()), max(highest, top[valid].max())
+        if valid.all() and valid.shape == (patch, patch):
+            complete.append((rows, columns))
+        advance(1)
+    if not complete:
+        return {"patches": 0}
+    temporary = path.with_name(path.name + ".part")
+    offset, scale = float(lowest), float(highest) - float(lowest)
+    with open(temporary, "wb") as file:
+        header = {"descr": "<u2", "fortran_order": False, "shape": (len(complete), len(cube), patch, patch)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for rows, columns in complete:
+            cube = read(rows, columns)
+            cube -= np.float32(offset)
+            cube *= np.float32(LEVELS / scale)
+            file.write(np.rint(cube, out=cube).astype("<u2"))
+            advance(1)
+    with open(temporary, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    advance(len(windows) - len(complete))
+    temporary.replace(path)
+    corners = [[rows.start, columns.start] for rows, columns in complete]
+    return {"patches": len(complete), "scale": scale, "offset": offset, "corners": corners, "sha256": digest}
+
+
+def _windows(shape: tuple[int, int], patch: int) -> list[tuple[slice, slice]]:
+    """The grid of patches, with the incomplete ones at the right and lower border."""
+    rows, columns = ([slice(first, min(first + patch, length)) for first in range(0, length, patch)] for length in shape)
+    return [(row, column) for row in rows for column in columns]
+
+
+def _kept_bands(cube: CubeFile, keep_bands: str) -> np.ndarray:
+    if keep_bands == "all":
+        return np.flatnonzero(cube.good_bands)
+    if keep_bands != "paper":
+        raise ValueError(f"keep_bands: expected 'paper' or 'all', got {keep_bands!r}")
+    if cube.shape[0] == AVIRIS_CHANNELS:
+        return np.array(PAPER_CHANNELS) - 1
+    wanted_nm, width_nm = (band.numpy() for band in paper_bands())
+    distance = np.abs(cube.wavelengths_nm[:, None] - wanted_nm)
+    nearest = distance.argmin(0)
+    found = len(set(nearest[distance.min(0) <= width_nm / 2]))
+    if found < len(wanted_nm):
+        raise ValueError(f"{cube.path}: expected the paper's {len(wanted_nm)} AVIRIS bands, found {found}; keep_bands 'all' takes any")
+    return nearest
+
+
+def _check_same_bands(first: _File | _Simulated, other: _File | _Simulated) -> None:
+    if len(first.wavelengths_nm) != len(other.wavelengths_nm):
+        raise ValueError(f"{other.name}: expected the {len(first.wavelengths_nm)} bands of {first.name}, got {len(other.wavelengths_nm)}")
+    apart = np.abs(first.wavelengths_nm - other.wavelengths_nm)
+    if (apart > first.fwhm_nm / 2).any():
+        raise ValueError(f"{other.name}: expected the bands of {first.name}, got some up to {apart.max():.1f} nm apart")
+
+
+def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
+    changed = []
+    for name, now in json.loads(json.dumps(wanted)).items():
+        was = stored.get(name)
+        if isinstance(now, list) and isinstance(was, list):  # names of flight lines: not all of them
+            was, now = (sorted(set(one) - set(other)) for one, other in ((was, now), (now, was)))
+        if was != now:
+            changed.append(f"{name}: was {was}, is {now}")
+    if changed:
+        raise ValueError(f"{path}: made from something else ({'; '.join(changed)}); delete it or choose another folder")
+
+
+def _degradations(line: _File | _Simulated) -> dict[str, dict]:
+    """Cards by number of MSI bands, for those numbers that the wavelengths support."""
+    cards = {}
+    for bands in LANDSAT_TM_BANDS:
+        try:
+            srf = landsat_tm(line.wavelengths_nm, bands, line.fwhm_nm)
+        except ValueError:  # visible and near infrared only, say
+            continue
+        cards[str(bands)] = Degradation(srf=srf).card()
+    return cards
+
+
+def _widths(cube: CubeFile) -> np.ndarray:
+    if cube.fwhm_nm is not None:
+        return cube.fwhm_nm
+    return np.full(cube.shape[0], np.median(np.diff(np.sort(cube.wavelengths_nm))))
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The files that an image consists of."""
+    if path.suffix.lower() != ".hdr":
+        return [path]
+    from spectral.io import envi
+
+    return [path, Path(envi.open(str(path)).filename)]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else prepares this folder meanwhile."""
+    (folder / "lines").mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ValueError(f"{folder}: another prepare is at work there") from error
