@@ -12,24 +12,49 @@ from pathlib import Path
 
 import torch
 
-from . import ablations, comparison, complexity, evaluation, files, gpu, metrics, networks, results, robustness, scenes, sensors, training
+from . import (
+    ablations,
+    comparison,
+    complexity,
+    dataset,
+    evaluation,
+    files,
+    gpu,
+    metrics,
+    networks,
+    results,
+    robustness,
+    scenes,
+    sensors,
+    training,
+)
 from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
+VALIDATION_PATCHES = 8  # of a prepared data set, in training
 METRIC_NAMES = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train one network on the Indian Pines training region and store it with its card."""
-    region, val, _ = scenes.split(scenes.indian_pines())
+    """Train one network on the Indian Pines training region, or on a prepared data set, and store it with its card."""
+    if arguments.data is None:
+        region, val, _ = scenes.split(scenes.indian_pines())
+        degrade, sources = None, {"scene": region.name, "validation_scene": val.name}
+    else:
+        data, region = dataset.load(arguments.data), dataset.references(arguments.data, "train")
+        patches = min(VALIDATION_PATCHES, len(dataset.references(arguments.data, "val")))
+        val = [dataset.scene(arguments.data, "val", i) for i in range(patches)]
+        degrade = data.degradation(arguments.msi_bands)
+        lines = {part: [line["name"] for line in data.parts[part]] for part in ("train", "val")}
+        sources = {"data": data.folder.name, "flight_lines": lines, "validation_scene": [scene.name for scene in val]}
     names = ("steps", "snr_db", "batch_size", "crop", "precision", "accumulate", "checkpoint_activations", "compile")
     changes = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     config = replace(training.CONFIGS[arguments.preset], seed=arguments.seed, denoise=arguments.denoise, **changes)
     torch.manual_seed(arguments.seed)
-    network = S3RNet.from_preset(arguments.preset, len(region.cube), arguments.msi_bands)
+    network = S3RNet.from_preset(arguments.preset, len(region.cube) if degrade is None else degrade.srf.shape[1], arguments.msi_bands)
     history = training.fit(
-        network, region, val, config, state_file=arguments.state, minutes=arguments.minutes, save_minutes=arguments.save_minutes,
-        devices=arguments.devices, num_nodes=arguments.num_nodes, log=arguments.log,
+        network, region, val, config, degrade, state_file=arguments.state, minutes=arguments.minutes,
+        save_minutes=arguments.save_minutes, devices=arguments.devices, num_nodes=arguments.num_nodes, log=arguments.log,
     )  # fmt: skip
     if history.rank > 0:
         return
@@ -37,7 +62,7 @@ def train(arguments: argparse.Namespace) -> None:
         print(f"Stopped after {len(history.loss)} of {config.steps} steps; the same command goes on from {arguments.state}.")
         return
     facts = {
-        "training": {"scene": region.name, "config": asdict(config), "validation_scene": val.name, "validation": history.validation},
+        "training": {**sources, "config": asdict(config), "validation": history.validation},
         "loss_every_20_steps": [round(statistics.fmean(history.loss[i : i + 20]), 5) for i in range(0, len(history.loss), 20)],
         "provenance": results.provenance(arguments.seed, history.seconds, history.model.output_mean.device.type),
     }
@@ -205,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = command("train", train)
     one.add_argument("--preset", choices=PRESETS, default="lite", help="size of the network and its training settings (default: lite)")
+    one.add_argument("--data", type=Path, help=f"folder from prepare, instead of Indian Pines; {VALIDATION_PATCHES} patches validate")
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="Landsat TM bands (default: 6)")
     one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
     one.add_argument("--steps", type=int, help="weight updates, if not the preset's own number")

@@ -22,6 +22,19 @@ class Crops(NamedTuple):
     snr_db: float | None
 
 
+def as_float(y: torch.Tensor) -> torch.Tensor:
+    """float32 in [0, 1] from a reference that may be stored in uint16."""
+    return y.float() / UINT16_MAX if y.dtype == torch.uint16 else y
+
+
+def sample(references: list[torch.Tensor], images: int = 64, side: int = 128) -> list[torch.Tensor]:
+    """Enough of a data set in uint16 for its statistics: corners of evenly spaced images. References in float32 stay whole."""
+    if references[0].dtype != torch.uint16:
+        return references
+    step = max(1, len(references) // images)
+    return [as_float(y[:, :side, :side]) for y in references[::step][:images]]
+
+
 class CropSampler:
     """Random crops of reference images, flipped and rotated, each degraded by itself.
 
@@ -84,10 +97,7 @@ class CropSampler:
 
     def _cut(self, window: tuple[int, int, int, int, int]) -> torch.Tensor:
         index, top, left, turns, flipped = window
-        y = self.references[index][:, top : top + self.crop, left : left + self.crop]
-        if y.dtype == torch.uint16:
-            y = y.float() / UINT16_MAX
-        y = y.rot90(turns, (1, 2))
+        y = as_float(self.references[index][:, top : top + self.crop, left : left + self.crop]).rot90(turns, (1, 2))
         return y.flip(2) if flipped else y
 
 

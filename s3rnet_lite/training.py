@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from . import metrics, probes, sensors
 from .checkpoints import load_checkpoint, save_checkpoint
-from .crops import CropSampler
+from .crops import CropSampler, sample
 from .degradation import Degradation
 from .devices import changed_forward, peak_memory
 from .fusion import FusionModel
@@ -104,9 +104,9 @@ class History:
     rank: int = 0
 
 
-def fit(model: nn.Module, train: Scene | list[Scene], val: Scene | list[Scene], config: TrainingConfig, degrade: Degradation | None = None,
-        state_file: str | Path | None = None, minutes: float | None = None, progress: bool = True, devices: int = 1, num_nodes: int = 1,
-        save_minutes: float = 10.0, log: str | Path | None = None) -> History:  # fmt: skip
+def fit(model: nn.Module, train: Scene | list[Scene] | list[torch.Tensor], val: Scene | list[Scene], config: TrainingConfig,
+        degrade: Degradation | None = None, state_file: str | Path | None = None, minutes: float | None = None, progress: bool = True,
+        devices: int = 1, num_nodes: int = 1, save_minutes: float = 10.0, log: str | Path | None = None) -> History:  # fmt: skip
     """Train a fusion network (or a `FusionModel` that holds one) in place.
 
     Batch `n` depends on `config.seed` and `n` only, so a run continued from `state_file` ends with the same weights as an
@@ -121,7 +121,7 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene | list[Scene], 
     Args:
         model: a network with `hsi_bands`, `msi_bands` and `scale`, which is then wrapped as `config` says; or a
             `FusionModel`, whose own statistics stay.
-        train: one scene or several.
+        train: one scene, several, or the images (C, H, W) of a data set (`dataset.references`), which need `degrade`.
         val: the scene to validate on, or several, for the mean of their metrics; no weight ever depends on it.
         degrade: gives the inputs; Landsat TM with the model's number of bands if None.
         state_file: (safetensors) is written at each validation and every `save_minutes`, and read, if it exists, to go on from
@@ -143,10 +143,10 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene | list[Scene], 
             f"batch_size: expected a multiple of devices * num_nodes * accumulate = {devices} * {num_nodes} * {config.accumulate}, "
             f"got {config.batch_size}"
         )
-    scenes, val = ([given] if isinstance(given, Scene) else list(given) for given in (train, val))
+    train = [train] if isinstance(train, Scene) else list(train)
     if not isinstance(model, FusionModel):
-        model = wrap(model, scenes, config, degrade)
-    sampler = CropSampler([scene.cube for scene in scenes], model.degrade, config.crop, config.mixing, config.snr_db)
+        model = wrap(model, train, config, degrade)
+    sampler = CropSampler(_cubes(train), model.degrade, config.crop, config.mixing, config.snr_db)
     logger = None if log is None else TensorBoardLogger(log, name="", version="")
     fabric = Fabric(accelerator="auto", devices=devices, num_nodes=num_nodes, precision=config.precision, loggers=logger)
     fabric.launch()
@@ -226,12 +226,25 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene | list[Scene], 
     return history
 
 
-def wrap(network: nn.Module, scenes: list[Scene], config: TrainingConfig, degrade: Degradation | None = None) -> FusionModel:
-    """The `FusionModel` that `config` asks for, with the statistics of these training scenes; arguments as for `fit`."""
+def wrap(network: nn.Module, train: list[Scene] | list[torch.Tensor], config: TrainingConfig,
+         degrade: Degradation | None = None) -> FusionModel:  # fmt: skip
+    """The `FusionModel` that `config` asks for; arguments as for `fit`.
+
+    Its statistics are those of all training scenes, or, of a data set in uint16, of `crops.sample`.
+
+    Raises:
+        ValueError: images without wavelengths, and no `degrade`.
+    """
     if degrade is None:
-        srf = sensors.landsat_tm(scenes[0].wavelengths_nm, network.msi_bands, scenes[0].fwhm_nm)
+        if not isinstance(train[0], Scene):
+            raise ValueError("degrade: expected a Degradation, as the training images are tensors, which have no wavelengths")
+        srf = sensors.landsat_tm(train[0].wavelengths_nm, network.msi_bands, train[0].fwhm_nm)
         degrade = Degradation(scale=network.scale, srf=srf)
-    return FusionModel(network, degrade, config.scaling, config.skip, [scene.cube for scene in scenes], config.denoise)
+    return FusionModel(network, degrade, config.scaling, config.skip, sample(_cubes(train)), config.denoise)
+
+
+def _cubes(train: list[Scene] | list[torch.Tensor]) -> list[torch.Tensor]:
+    return [image.cube if isinstance(image, Scene) else image for image in train]
 
 
 @torch.compiler.set_stance("force_eager")  # other sizes, and hooks, which a compiled network would not see

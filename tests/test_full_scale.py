@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from lightning_fabric.plugins.precision import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from s3rnet_lite import S3RNet, complexity, gpu, peers, training
+from s3rnet_lite import S3RNet, complexity, crops, dataset, gpu, peers, training
+from s3rnet_lite.__main__ import main
 from s3rnet_lite.crops import CropSampler
 from s3rnet_lite.devices import changed_forward
 from s3rnet_lite.files import read_tensors
@@ -100,6 +101,39 @@ def test_whole_numbers_stand_for_the_range_from_0_to_1(tmp_path, small_train, de
     torch.testing.assert_close(of_numbers, of_floats, atol=0.51 / 65535, rtol=0)
     with pytest.raises(TypeError, match="references: expected float32 in"):
         CropSampler([small_train.cube.double()], degrade6, 16)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "set"
+    dataset.prepare(folder, [], simulated=3, patch=32, workers=1, progress=False)
+    return folder
+
+
+def test_one_command_trains_on_a_prepared_data_set(prepared, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "model.safetensors"
+    command = f"train --data {prepared} --preset tiny --crop 16 --batch-size 2 --steps 2 --msi-bands 4 --out {out}"
+    monkeypatch.setattr(sys, "argv", ["s3rnet_lite", *command.split()])
+    assert main() == 0
+    card, model, data = json.loads(out.with_suffix(".json").read_text()), training.load_checkpoint(out), dataset.load(prepared)
+    assert card["degradation"] == data.degradation(4).card()
+    lines = card["training"]["flight_lines"]
+    assert not set(lines["train"]) & set(lines["val"])
+    val = [dataset.scene(prepared, "val", i) for i in range(len(card["training"]["validation_scene"]))]
+    scores = [validate(model, scene)["psnr_pooled_scene_peak"] for scene in val]
+    assert card["training"]["validation"][-1]["psnr_pooled_scene_peak"] == pytest.approx(np.mean(scores), abs=1e-4)
+
+    monkeypatch.setattr(sys, "argv", ["s3rnet_lite", *command.split(), "--data", str(tmp_path)])
+    assert main() == 2 and "no prepared data set" in capsys.readouterr().err
+
+
+def test_statistics_of_a_large_data_set_are_those_of_some_of_it(degrade6):
+    numbers = torch.randint(65536, (200, 170, 20, 20), dtype=torch.int32).to(torch.uint16)
+    chosen = crops.sample(list(numbers), images=64, side=16)
+    assert len(chosen) == 64 and chosen[0].shape == (170, 16, 16)
+    assert torch.equal(chosen[3], numbers[9, :, :16, :16].float() / 65535)
+    with pytest.raises(ValueError, match="degrade: expected a Degradation"):
+        training.wrap(tiny(), list(numbers), QUICK)
 
 
 def gradients(network: torch.nn.Module, *inputs: torch.Tensor, **changes) -> torch.Tensor:
