@@ -12,22 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import (
-    ablations,
-    comparison,
-    complexity,
-    dataset,
-    evaluation,
-    files,
-    gpu,
-    metrics,
-    networks,
-    results,
-    robustness,
-    scenes,
-    sensors,
-    training,
-)
+from . import ablations, comparison, complexity, evaluation, files, metrics, networks, results, robustness, scenes, sensors, training
 from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
@@ -41,6 +26,8 @@ def train(arguments: argparse.Namespace) -> None:
         region, val, _ = scenes.split(scenes.indian_pines())
         degrade, sources = None, {"scene": region.name, "validation_scene": val.name}
     else:
+        from . import dataset
+
         data, region = dataset.load(arguments.data), dataset.references(arguments.data, "train")
         patches = min(VALIDATION_PATCHES, len(dataset.references(arguments.data, "val")))
         val = [dataset.scene(arguments.data, "val", i) for i in range(patches)]
@@ -72,6 +59,8 @@ def train(arguments: argparse.Namespace) -> None:
 
 def run_on_gpu(arguments: argparse.Namespace) -> None:
     """Time and train the paper's network on this machine's GPU; the same command goes on where it stopped. Tiny without a GPU."""
+    from . import gpu
+
     gpu.run(arguments.minutes, arguments.out)
 
 
@@ -252,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = command("gpu", run_on_gpu)
     one.add_argument("--minutes", type=float, default=8, help="to stay inside of (default: 8)")
-    one.add_argument("--out", type=Path, default=results.RESULTS_FOLDER, help="folder for gpu_*.json (default: data/results)")
+    one.add_argument("--out", type=Path, default=results.RESULTS_FOLDER, help="folder for gpu_*.json of a GPU (default: data/results)")
 
     one = command("evaluate", evaluate)
     one.add_argument("--checkpoint", type=Path, nargs="*", default=[], help=".safetensors files of equal degradation")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -65,68 +66,50 @@ class Call:
     device: torch.device
     size: Size
     minutes: float
-    out: Path
-    work: Path
     began: float
+    work: Path
+    timing: Path
+    training: Path
 
     def seconds_left(self, share: float = 1.0) -> float:
         """Until this share of the minutes is over."""
         return self.began + share * 60 * self.minutes - time.perf_counter()
-
-    def stored(self, path: Path) -> dict:
-        """What earlier calls wrote there.
-
-        Raises:
-            ValueError: they ran on another device.
-        """
-        content = json.loads(path.read_text()) if path.exists() else {}
-        here = describe(self.device)["name"]
-        if content and content["device"]["name"] != here:
-            raise ValueError(f"{path}: begun on {content['device']['name']}, this is {here}; move it away to begin anew")
-        return content
 
     def store(self, path: Path, content: dict) -> None:
         """Write it with where it comes from."""
         origin = results.provenance(SEED, time.perf_counter() - self.began, self.device.type)
         files.write_json(path, {"device": describe(self.device), "preset": self.size.preset, **content, "provenance": origin})
 
-    @property
-    def timing(self) -> Path:
-        return self.out / "gpu_timing.json"
-
-    @property
-    def training(self) -> Path:
-        return self.out / "gpu_training.json"
-
 
 def run(minutes: float, out: Path = results.RESULTS_FOLDER, work: Path = WORK) -> Call:
-    """Time, train, evaluate; go on where the last call stopped; stay inside `minutes`, apart from one step or evaluation.
+    """Time, train, evaluate; go on where the last call stopped; stay inside `minutes`, apart from one step, evaluation or compilation.
 
     The number of steps is chosen in the first call, so that the variants take about 60 % of its minutes, and stays: a learning rate
-    that follows half a cosine needs to know its end. States and checkpoints lie in `work`.
-
-    Args:
-        out: for the results, `gpu_timing.json` and `gpu_training.json`; without a GPU they go to `work`/cpu.
+    that follows half a cosine needs to know its end. Each kind of GPU has results of its own, `gpu_timing_KIND.json` and
+    `gpu_training_KIND.json`; without a GPU they go to `work`, like states and checkpoints.
 
     Raises:
-        ValueError: `minutes` is not positive, or `work` or `out` holds what another device began.
+        ValueError: `minutes` is not positive.
     """
     if not minutes > 0:
         raise ValueError(f"minutes: expected a positive number, got {minutes}")
-    if torch.cuda.is_available():
-        call = Call(torch.device("cuda"), FULL, minutes, Path(out), Path(work), time.perf_counter())
-    else:
-        call = Call(torch.device("cpu"), TINY, minutes, Path(work) / "cpu", Path(work) / "cpu", time.perf_counter())
-        print(f"No CUDA GPU here: the same path at tiny size. Its results are worth nothing and go to {call.out}.")
-    print(", ".join(f"{name} {value}" for name, value in describe(call.device).items()))
-    _time_all(call, share=0.25, compiled=False)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = _slug(describe(device)["name"])
+    work = Path(work) / kind
+    size, out = (FULL, Path(out)) if device.type == "cuda" else (TINY, work)
+    if device.type == "cpu":
+        print(f"No CUDA GPU here: the same path at tiny size. Its results are worth nothing and go to {out}.")
+    print(", ".join(f"{name} {value}" for name, value in describe(device).items()))
+    call = Call(device, size, minutes, time.perf_counter(), work, out / f"gpu_timing_{kind}.json", out / f"gpu_training_{kind}.json")
+    _time_all(call, share=0.25)
     steps = _planned_steps(call)
     for name in VARIANTS:
         _train(call, name, steps)
-    for compiled in (False, True):
-        _time_all(call, 1.0, compiled)
-    missing = [name for name in VARIANTS if name not in call.stored(call.training).get("variants", {})]
-    print(f"Not trained yet: {'; '.join(missing)}. The same command goes on." if missing else "All variants are trained.")
+    _time_all(call)
+    if device.type == "cuda":  # for a processor, to generate code takes minutes and gains little
+        _time_all(call, compiled=True)
+    missing = [name for name in VARIANTS if name not in _stored(call.training).get("variants", {})]
+    print(f"Not trained yet: {'; '.join(missing)}. The same command goes on." if missing else f"All is trained: {call.training}")
     return call
 
 
@@ -206,12 +189,12 @@ def _tensor_float_32(allowed: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def _time_all(call: Call, share: float, compiled: bool) -> None:
+def _time_all(call: Call, share: float = 1.0, compiled: bool = False) -> None:
     """All rows of the table of times that are not stored yet, until this share of the minutes is over.
 
     Compiling is slow, so that only channels_last at the largest size is timed compiled.
     """
-    rows = call.stored(call.timing).get("rows", [])
+    rows = _stored(call.timing).get("rows", [])
     done = {tuple(row[key] for key in CASE) for row in rows}
     sizes, formats = (call.size.image_sizes[-1:], (True,)) if compiled else (call.size.image_sizes, (False, True))
     for case in itertools.product(sizes, PASSES, PRECISIONS, formats, (compiled,)):
@@ -219,8 +202,8 @@ def _time_all(call: Call, share: float, compiled: bool) -> None:
             continue
         try:
             row = time_network(call.size.preset, *case, call.device)
-        except torch.OutOfMemoryError:
-            row = dict(zip(CASE, case), error="out of memory")
+        except RuntimeError as error:  # too little memory, or no compiler
+            row = dict(zip(CASE, case), error=f"{type(error).__name__}: {str(error).splitlines()[0]}")
         print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
         rows.append(row)
         call.store(call.timing, {"counted": _counted(call.size.preset, call.size.image_sizes), "rows": rows})
@@ -244,7 +227,7 @@ def _counted(preset: str, image_sizes: tuple[int, ...]) -> list[dict]:
 def _planned_steps(call: Call) -> int:
     """The number of steps of each variant, from the time of a few; fixed in the first call."""
     path = call.work / "plan.json"
-    if plan := call.stored(path):
+    if plan := _stored(path):
         return plan["steps"]
     region, val, _ = scenes.split(scenes.indian_pines())
     config = _config(call.size, min(20, call.size.most_steps), {})
@@ -266,7 +249,7 @@ def _config(size: Size, steps: int, changes: dict) -> training.TrainingConfig:
 
 def _train(call: Call, name: str, steps: int) -> None:
     """Train one variant, or go on with it. After its last step the model goes to `work`, and its scores to the results."""
-    variants = call.stored(call.training).get("variants", {})
+    variants = _stored(call.training).get("variants", {})
     if name in variants or call.seconds_left(0.9) < 1:
         return
     print(name)
@@ -281,8 +264,7 @@ def _train(call: Call, name: str, steps: int) -> None:
     config, changes = _config(size, steps, variant.get("config", {})), variant.get("network", {})
     torch.manual_seed(SEED)
     network = S3RNet.from_preset(size.preset, len(region.cube), MSI_BANDS, **changes)
-    slug = "_".join(name.replace(",", "").lower().split())
-    state, checkpoint = call.work / f"{slug}.state.safetensors", call.work / f"{slug}.safetensors"
+    state, checkpoint = call.work / f"{_slug(name)}.state.safetensors", call.work / f"{_slug(name)}.safetensors"
     history = training.fit(network, [region, *more], val, config, state_file=state, minutes=max(call.seconds_left(0.9), 0) / 60)
     if not history.complete:
         return
@@ -307,3 +289,12 @@ def _scores(model: FusionModel, test: scenes.Scene, device: torch.device) -> dic
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _stored(path: Path) -> dict:
+    """What earlier calls wrote there."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _slug(name: str) -> str:
+    return "_".join(re.findall("[a-z0-9]+", name.lower()))

@@ -125,7 +125,7 @@ def fit(model: nn.Module, train: Scene | list[Scene] | list[torch.Tensor], val: 
         val: the scene to validate on, or several, for the mean of their metrics; no weight ever depends on it.
         degrade: gives the inputs; Landsat TM with the model's number of bands if None.
         state_file: (safetensors) is written at each validation and every `save_minutes`, and read, if it exists, to go on from
-            there.
+            there; on a disk that all machines see.
         minutes: stop after the step in which this much time is over.
         progress: show a bar.
         devices, num_nodes: of this machine and machines; `config.batch_size` is that of all together.
