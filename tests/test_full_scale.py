@@ -89,6 +89,10 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(devices, accumulate, small
 def test_parts_of_a_batch_do_not_depend_on_how_it_is_cut(small_train, degrade6):
     sampler = CropSampler([small_train.cube, small_train.cube.flip(1)], degrade6, 16, mixing=0.5, snr_db=(10.0, 30.0))
     whole = sampler.draw(6, torch.Generator().manual_seed(4))
+    generator = torch.Generator().manual_seed(4)
+    plain = CropSampler(sampler.references, degrade6, 16).draw(6, generator).y
+    share = 0.5 * torch.rand(6, 1, 1, 1, generator=generator)
+    torch.testing.assert_close(whole.y, plain + share * (plain.roll(1, dims=0) - plain))  # each with the one before it, in a ring
 
     @given(st.integers(0, 5), st.integers(1, 6))
     def check(start: int, length: int):
