@@ -155,7 +155,8 @@ def prepare(arguments: argparse.Namespace) -> None:
         arguments.out, arguments.files, arguments.simulate, arguments.patch, arguments.keep_bands, arguments.seed, arguments.workers
     )
     for part, lines in prepared.parts.items():
-        print(f"{part:6}{sum(line['patches'] for line in lines):6} patches of {len(lines)} flight lines")
+        flights = len({line["flight_line"] for line in lines})
+        print(f"{part:6}{sum(line['patches'] for line in lines):6} patches of {flights} flight lines")
     print(f"{'Verified all checksums of' if finished else 'Wrote'} {arguments.out}")
 
 
@@ -279,7 +280,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--simulate", type=int, default=0, metavar="N", help="instead of files, N SIMULATED lines of 2 x 2 patches")
     one.add_argument("--out", type=Path, required=True, help="folder for patches, checksums and dataset.json")
     one.add_argument("--patch", type=int, default=256, help="height and width of a patch in pixels (default: 256)")
-    one.add_argument("--keep-bands", choices=("paper", "all"), default="paper", help="AVIRIS's 172 of the paper, or all good ones")
+    one.add_argument(
+        "--keep-bands", choices=("paper", "all"), default="paper", help="AVIRIS's 172 as the paper, or all good ones (default: paper)"
+    )
     one.add_argument("--seed", type=int, default=0, help="of the assignment of lines to train, val and test (default: 0)")
     one.add_argument("--workers", type=int, default=2, help="flight lines at a time (default: 2)")
 

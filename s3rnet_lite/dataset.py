@@ -1,6 +1,6 @@
 """The paper's data set from AVIRIS flight lines: patches on disk, memory-mapped for training; used in notebooks/10_gpu_training.ipynb.
 
-A prepared folder holds `lines/NAME.npy`, the patches (N, C, P, P) of one flight line as uint16, `lines/NAME.json`, what they are
+A prepared folder holds `lines/NAME.npy`, the patches (N, C, P, P) of one file as uint16, `lines/NAME.json`, what they are
 and their checksum, and `dataset.json`, written last, so its presence means that nothing is missing. LR-HSI and HR-MSI are not stored:
 they are computed from each crop by the degradation that `dataset.json` describes.
 """
@@ -22,15 +22,12 @@ from tqdm.auto import tqdm
 
 from .degradation import Degradation
 from .files import write_json
-from .formats import CubeFile, open_cube
-from .scenes import PAPER_CHANNELS, Scene, paper_bands, simulate
+from .flight_lines import LEVELS, FileLine, FlightLine, SimulatedLine, check_lines, grid, write_patches
+from .scenes import Scene
 from .sensors import LANDSAT_TM_BANDS, landsat_tm
 
-LEVELS = 65535  # y = number / 65535
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}  # of the patches; the paper: 1,678, 200 and 200 of 2,078
-AVIRIS_CHANNELS = 224
 CARD = "dataset.json"
-Reader = Callable[[slice, slice], np.ndarray]  # rows, columns -> (C, h, w) float32 in the sensor's unit, NaN for no data
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class DataSet:
 
     card: all of `dataset.json`.
     wavelengths_nm, fwhm_nm: (C,) float64.
-    parts: per part, its flight lines: name, patches, scale, offset, corners (row and column of each patch), sha256, ...
+    parts: per part, its files: name, flight_line, patches, scale, offset, corners (row and column of each patch), sha256, ...
     """
 
     folder: Path
@@ -103,11 +100,12 @@ def scene(folder: str | Path, part: str, index: int) -> Scene:
 
 def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, patch: int = 256, keep_bands: str = "paper",
             seed: int = 0, workers: int = 2, progress: bool = True) -> DataSet:  # fmt: skip
-    """Cut flight lines into patches and share these out so that no flight line is in two parts.
+    """Cut flight lines into patches and share these out, 80, 10 and 10 %, so that no flight line is in two parts.
 
     Each line goes min-max to [0, 1] by itself, over its pixels with data. It is read window by window, twice. Patches lie side by
-    side from the upper left corner; those with a pixel without data (not finite, the file's ignore value, or all bands equal) are left out.
-    Of 1,000 random assignments of the lines, the one nearest to 80, 10 and 10 % of the patches is taken.
+    side from the upper left corner; those with a pixel without data (not finite, the file's ignore value, or all bands equal) are
+    left out. Files named as AVIRIS's are, with the same date, take-off, plot and run, belong to one flight line; any other file is
+    one by itself. Whether two flight lines saw the same ground is for you to know.
 
     Killed, it goes on where it was: finished lines are kept. What is there already is checked against its checksum, so a second
     run on a finished folder verifies it.
@@ -116,8 +114,8 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
         sources: image files (`formats.open_cube`).
         simulated: make this many SIMULATED lines of 2 x 2 patches (`scenes.simulate`) instead.
         patch: height and width, divisible by 4.
-        keep_bands: "paper" takes AVIRIS's channels 11-103, 117-151 and 171-214 by number from a file of 224 bands, and from others
-            the bands nearest to these, at most half their width away; "all" takes every band that the file does not call bad.
+        keep_bands: "paper" takes channels 11-103, 117-151 and 171-214 of AVIRIS's 224 by number; "all" takes every band that the
+            file does not call bad, of any sensor.
         seed: of the assignment.
         workers: flight lines at a time, in threads; each holds a few windows in memory.
 
@@ -132,28 +130,22 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
         raise ValueError(f"workers: expected at least 1, got {workers}")
     if bool(sources) == bool(simulated) or simulated < 0:
         raise ValueError(f"expected flight lines, or a number of simulated ones, got {len(sources)} files and {simulated} simulated")
-    lines = [_Simulated(number, patch) for number in range(simulated)] or [_File(Path(source), keep_bands) for source in sources]
+    lines = [SimulatedLine(number, patch) for number in range(simulated)] or [FileLine(Path(source), keep_bands) for source in sources]
+    check_lines(lines)
+    lines.sort(key=lambda line: line.name)
     names = [line.name for line in lines]
-    if len(lines) < len(SHARES):
-        raise ValueError(f"expected at least 3 flight lines, so that none is in two of {', '.join(SHARES)}, got {len(lines)}")
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"flight lines: expected different names, got {', '.join(sorted(name for name in names if names.count(name) > 1))}"
-        )
-    for line in lines[1:]:
-        _check_same_bands(lines[0], line)
 
     settings = {"patch": patch, "keep_bands": keep_bands}
     with _alone(folder):
         before = json.loads((folder / CARD).read_text()) if (folder / CARD).exists() else None
         if before is not None:
-            _check_unchanged(folder / CARD, before["settings"], settings | {"seed": seed, "lines": sorted(names)})
+            _check_unchanged(folder / CARD, before["settings"], settings | {"seed": seed, "lines": names})
         for line in lines:  # all of them before the first long work
             stored = folder / "lines" / f"{line.name}.json"
             if stored.exists():
                 _check_unchanged(stored, json.loads(stored.read_text())["settings"], settings | {"source_bytes_and_time": line.source})
-        windows = sum(2 * len(_windows(line.shape, patch)) for line in lines)
-        with tqdm(total=windows, unit="window", disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
+        reads = sum(2 * len(grid(line.shape, patch)) for line in lines)
+        with tqdm(total=reads, unit="window", disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
             futures = [pool.submit(_verify_or_make, folder / "lines", line, settings, bar.update) for line in lines]
             try:
                 for future in as_completed(futures):
@@ -164,9 +156,9 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
         facts = [{name: value for name, value in future.result().items() if name != "settings"} for future in futures]
         card = {
             "simulated": bool(simulated),
-            "settings": settings | {"seed": seed, "lines": sorted(names)},
+            "settings": settings | {"seed": seed, "lines": names},
             "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; y * scale + offset is in the unit of the flight line",
-            "parts": assign(sorted(facts, key=lambda line: line["name"]), seed),
+            "parts": assign(facts, seed),
             "degradations": _degradations(lines[0]),
             "wavelengths_nm": lines[0].wavelengths_nm.tolist(),
             "fwhm_nm": lines[0].fwhm_nm.tolist(),
@@ -177,50 +169,25 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
 
 
 def assign(lines: list[dict], seed: int) -> dict[str, list[dict]]:
-    """Share out flight lines (dictionaries with `patches`): no part empty, shares of patches near `SHARES`."""
-    patches = np.array([line["patches"] for line in lines])
+    """Share out files (dictionaries with `flight_line` and `patches`), those of one flight line together.
+
+    No part is empty. Of 1,000 random assignments it is the one whose shares of the patches are nearest to `SHARES`.
+    """
+    flights = sorted({line["flight_line"] for line in lines})
+    patches = np.array([sum(line["patches"] for line in lines if line["flight_line"] == flight) for flight in flights])
     wanted = np.array(list(SHARES.values()))
-    part = np.random.default_rng(seed).choice(len(SHARES), (1000, len(lines)), p=wanted)
-    is_in = part[:, None] == np.arange(len(SHARES))[:, None]  # (tries, parts, lines)
+    tries = np.random.default_rng(seed).choice(len(SHARES), (1000, len(flights)), p=wanted)
+    is_in = tries[:, None] == np.arange(len(SHARES))[:, None]  # (tries, parts, flights)
     error = np.abs(is_in @ patches / patches.sum() - wanted).sum(1)
-    best = np.where(is_in.any(2).all(1), error, np.inf).argmin()
-    return {name: [line for line, here in zip(lines, is_in[best, number]) if here] for number, name in enumerate(SHARES)}
+    best = tries[np.where(is_in.any(2).all(1), error, np.inf).argmin()]
+    part_of = dict(zip(flights, best))
+    return {part: [line for line in lines if part_of[line["flight_line"]] == number] for number, part in enumerate(SHARES)}
 
 
-class _File:
-    """A flight line on disk. `read(rows, columns)` gives the kept bands."""
-
-    def __init__(self, path: Path, keep_bands: str):
-        cube = open_cube(path)
-        if cube.wavelengths_nm is None:
-            raise ValueError(f"{path}: has no wavelengths, which the spectral responses of the HR-MSI need")
-        self.name, self.shape, self._cube = path.name.split(".")[0], cube.shape[1:], cube
-        self._bands = _kept_bands(cube, keep_bands)
-        self.wavelengths_nm = cube.wavelengths_nm[self._bands]
-        self.fwhm_nm = _widths(cube)[self._bands]
-        self.source = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in _data_files(path)}
-
-    def reader(self) -> Reader:
-        return lambda rows, columns: self._cube.read(rows, columns, self._bands)
-
-
-class _Simulated:
-    """A SIMULATED flight line, made when it is needed."""
-
-    def __init__(self, seed: int, patch: int):
-        self.name, self.shape, self.source = f"simulated{seed:04}", (2 * patch, 2 * patch), {"simulated seed": seed}
-        self.wavelengths_nm, self.fwhm_nm = (band.numpy() for band in paper_bands())
-        self._seed = seed
-
-    def reader(self) -> Reader:
-        made = simulate(self._seed, self.shape[0])
-        return lambda rows, columns: made.cube[:, rows, columns].numpy() * np.float32(made.scale) + np.float32(made.offset)
-
-
-def _verify_or_make(folder: Path, line: _File | _Simulated, settings: dict, advance: Callable[[int], object]) -> dict:
+def _verify_or_make(folder: Path, line: FlightLine, settings: dict, advance: Callable[[int], object]) -> dict:
     """The facts of a flight line whose patches are on disk, after a check of their checksum, or else after making them."""
     numbers, facts = folder / f"{line.name}.npy", folder / f"{line.name}.json"
-    windows = _windows(line.shape, settings["patch"])
+    windows = grid(line.shape, settings["patch"])
     if numbers.exists() and facts.exists():
         stored = json.loads(facts.read_text())
         with open(numbers, "rb") as file:
@@ -228,75 +195,12 @@ def _verify_or_make(folder: Path, line: _File | _Simulated, settings: dict, adva
                 raise ValueError(f"{numbers}: damaged (another checksum than in {facts.name}); delete it, then prepare makes it again")
         advance(2 * len(windows))
         return stored
-    made = _write_patches(numbers, line.reader(), windows, settings["patch"], advance)
+    made = write_patches(numbers, line.reader(), windows, settings["patch"], advance)
     if made["patches"] == 0:
         raise ValueError(f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch with data everywhere, got none")
-    stored = {"name": line.name, **made, "settings": settings | {"source_bytes_and_time": line.source}}
+    stored = {"name": line.name, "flight_line": line.flight_line, **made, "settings": settings | {"source_bytes_and_time": line.source}}
     write_json(facts, stored)
     return stored
-
-
-def _write_patches(path: Path, read: Reader, windows: list[tuple[slice, slice]], patch: int, advance: Callable) -> dict:
-    """Find the range and the complete windows, then write these to `path`; without any, nothing is written."""
-    lowest, highest, complete = np.inf, -np.inf, []
-    for rows, columns in windows:
-        cube = read(rows, columns)
-        bottom, top = cube.min(0), cube.max(0)  # NaN if any band is NaN
-        valid = np.isfinite(bottom) & np.isfinite(top) & (bottom < top)
-        if valid.any():
-            lowest, highest = min(lowest, bottom[valid].min()), max(highest, top[valid].max())
-        if valid.all() and valid.shape == (patch, patch):
-            complete.append((rows, columns))
-        advance(1)
-    if not complete:
-        return {"patches": 0}
-    temporary = path.with_name(path.name + ".part")
-    offset, scale = float(lowest), float(highest) - float(lowest)
-    with open(temporary, "wb") as file:
-        header = {"descr": "<u2", "fortran_order": False, "shape": (len(complete), len(cube), patch, patch)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for rows, columns in complete:
-            cube = read(rows, columns)
-            cube -= np.float32(offset)
-            cube *= np.float32(LEVELS / scale)
-            file.write(np.rint(cube, out=cube).astype("<u2"))
-            advance(1)
-    with open(temporary, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    advance(len(windows) - len(complete))
-    temporary.replace(path)
-    corners = [[rows.start, columns.start] for rows, columns in complete]
-    return {"patches": len(complete), "scale": scale, "offset": offset, "corners": corners, "sha256": digest}
-
-
-def _windows(shape: tuple[int, int], patch: int) -> list[tuple[slice, slice]]:
-    """The grid of patches, with the incomplete ones at the right and lower border."""
-    rows, columns = ([slice(first, min(first + patch, length)) for first in range(0, length, patch)] for length in shape)
-    return [(row, column) for row in rows for column in columns]
-
-
-def _kept_bands(cube: CubeFile, keep_bands: str) -> np.ndarray:
-    if keep_bands == "all":
-        return np.flatnonzero(cube.good_bands)
-    if keep_bands != "paper":
-        raise ValueError(f"keep_bands: expected 'paper' or 'all', got {keep_bands!r}")
-    if cube.shape[0] == AVIRIS_CHANNELS:
-        return np.array(PAPER_CHANNELS) - 1
-    wanted_nm, width_nm = (band.numpy() for band in paper_bands())
-    distance = np.abs(cube.wavelengths_nm[:, None] - wanted_nm)
-    nearest = distance.argmin(0)
-    found = len(set(nearest[distance.min(0) <= width_nm / 2]))
-    if found < len(wanted_nm):
-        raise ValueError(f"{cube.path}: expected the paper's {len(wanted_nm)} AVIRIS bands, found {found}; keep_bands 'all' takes any")
-    return nearest
-
-
-def _check_same_bands(first: _File | _Simulated, other: _File | _Simulated) -> None:
-    if len(first.wavelengths_nm) != len(other.wavelengths_nm):
-        raise ValueError(f"{other.name}: expected the {len(first.wavelengths_nm)} bands of {first.name}, got {len(other.wavelengths_nm)}")
-    apart = np.abs(first.wavelengths_nm - other.wavelengths_nm)
-    if (apart > first.fwhm_nm / 2).any():
-        raise ValueError(f"{other.name}: expected the bands of {first.name}, got some up to {apart.max():.1f} nm apart")
 
 
 def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
@@ -311,7 +215,7 @@ def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
         raise ValueError(f"{path}: made from something else ({'; '.join(changed)}); delete it or choose another folder")
 
 
-def _degradations(line: _File | _Simulated) -> dict[str, dict]:
+def _degradations(line: FlightLine) -> dict[str, dict]:
     """Cards by number of MSI bands, for those numbers that the wavelengths support."""
     cards = {}
     for bands in LANDSAT_TM_BANDS:
@@ -321,21 +225,6 @@ def _degradations(line: _File | _Simulated) -> dict[str, dict]:
             continue
         cards[str(bands)] = Degradation(srf=srf).card()
     return cards
-
-
-def _widths(cube: CubeFile) -> np.ndarray:
-    if cube.fwhm_nm is not None:
-        return cube.fwhm_nm
-    return np.full(cube.shape[0], np.median(np.diff(np.sort(cube.wavelengths_nm))))
-
-
-def _data_files(path: Path) -> list[Path]:
-    """The files that an image consists of."""
-    if path.suffix.lower() != ".hdr":
-        return [path]
-    from spectral.io import envi
-
-    return [path, Path(envi.open(str(path)).filename)]
 
 
 @contextmanager

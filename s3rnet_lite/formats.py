@@ -129,7 +129,7 @@ def create_cube(
         georeference: as in `CubeFile`; a GeoTIFF's becomes ENVI's.
 
     Raises:
-        ValueError: another ending, or a rotated image, which ENVI's map info has no numbers for.
+        ValueError: another ending, a name under which other ENVI data lie, or a GeoTIFF that is rotated.
     """
     path = Path(path)
     if path.suffix not in (".npy", ".hdr"):
@@ -137,6 +137,8 @@ def create_cube(
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         return np.lib.format.open_memmap(path, "w+", np.float32, tuple(shape))
+    if path.with_suffix("").is_file():  # ENVI readers take data without an ending first
+        raise ValueError(f"{path}: its name belongs to the data file {path.with_suffix('')}; choose another")
     from spectral.io import envi
 
     header = dict(zip(("bands", "lines", "samples"), shape))

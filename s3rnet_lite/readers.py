@@ -125,19 +125,21 @@ def read_geotiff(path: Path, given, variable: str | None) -> dict:
         if dataset.crs is not None or not dataset.transform.is_identity:
             crs = None if dataset.crs is None else dataset.crs.to_wkt()
             found |= {"georeference": {"crs": crs, "transform": tuple(dataset.transform)[:6]}}
-        # GDAL writes wavelengths in either of two places: plain tags, as from ENVI headers, and since 3.10 the domain IMAGERY
+        # GDAL puts wavelengths into plain tags, as in the ENVI header they came from, and since 3.10 rounded to 1 nm into IMAGERY
         tags = [dataset.tags(band) | dataset.tags(band, ns="IMAGERY") for band in dataset.indexes]
-
-        def values(name: str) -> np.ndarray:
-            return np.array([float(tag[name]) for tag in tags if name in tag])
-
-        centres_um, widths_um, centres = values("CENTRAL_WAVELENGTH_UM"), values("FWHM_UM"), values("wavelength")
     if pages:
         raise ValueError(f"{path}: expected one image of many bands, got {pages} images (pages)")
-    if given is None and len(centres_um) == dataset.count:
-        found |= {"wavelengths_nm": centres_um * 1000, "fwhm_nm": widths_um * 1000 if len(widths_um) == dataset.count else None}
-    elif given is None and len(centres) == dataset.count:
+
+    def values(name: str) -> np.ndarray | None:
+        return np.array([float(tag[name]) for tag in tags]) if all(name in tag for tag in tags) else None
+
+    centres, centres_um, widths_um = values("wavelength"), values("CENTRAL_WAVELENGTH_UM"), values("FWHM_UM")
+    if centres is not None and given is None:
         found |= {"wavelengths_nm": centres * _nanometres_per_unit(path, centres, tags[0].get("wavelength_units"))}
+    elif centres_um is not None and given is None:
+        found |= {"wavelengths_nm": centres_um * 1000}
+    if widths_um is not None:
+        found |= {"fwhm_nm": widths_um * 1000}
     return found
 
 

@@ -30,7 +30,7 @@ FAMILIES = {  # label - 1: its materials in the library, how many of them a scen
     "built": (("road", "parking_lot", "comp_shingle", "wood_shingle", "concrete_tile", "tile", "sidewalk"), 6, 0.2),
     "burned": (("char",), 2, 0.2),
 }  # fmt: skip
-LARGEST_STEP = 0.06  # of reflectance in 10 nm; a measured spectrum that jumps farther is spliced badly
+LARGEST_STEP = 0.1  # of reflectance within 10 nm; a measured spectrum that jumps farther is damaged
 GREEN_NDVI, BARE_NDVI = 0.55, 0.1
 PARCEL_PIXELS = 20  # mean width of a field
 NOISE_FLOOR, NOISE_SHARE = 0.008, 0.005  # radiance units and share of the signal, near those of Indian Pines' bands
@@ -43,7 +43,7 @@ def simulate_radiance(real: Scene, seed: int, size: int, wavelengths_nm: np.ndar
         real: the radiance scene that lends its green plants and its light.
         size: height and width in pixels.
         wavelengths_nm, fwhm_nm: (C,) of the bands. Beyond 400-2450 nm the spectra go on as constants, and the light beyond
-            the bands of `real`; across those that `real` lacks (absorbed by water) the light is interpolated.
+            the bands of `real`; between these it is interpolated.
 
     Returns:
         (C, size, size) float32 radiance, and (size, size) int64 labels: 1 + the family of each parcel's main material.
@@ -86,7 +86,9 @@ def measured_spectra(real: Scene) -> tuple[np.ndarray, dict[str, np.ndarray], tu
     library = envi.open(str(_library_file("spectra.sli.hdr")), str(_library_file("spectra.sli")))
     nanometres, reflectances = 1000 * np.array(library.bands.centers), library.spectra
     material = np.array([materials.get(name, "") for name in library.names])
-    sound = (np.abs(np.diff(reflectances)).max(1) <= LARGEST_STEP) & (reflectances.min(1) > 0)
+    neighbours = np.diff(nanometres) < 11  # the library leaves out 1350-1460 and 1790-1960 nm, where air is opaque
+    steps = np.abs(np.diff(reflectances))[:, neighbours]
+    sound = (steps.max(1) <= LARGEST_STEP) & (reflectances.min(1) > 0)
     spectra = {name: reflectances[sound & np.isin(material, kinds)] for name, (kinds, _, _) in FAMILIES.items()}
 
     order = np.argsort(real.wavelengths_nm.numpy())  # the spectrometers overlap
@@ -110,7 +112,7 @@ def _related(generator: np.random.Generator, spectra: np.ndarray, count: int) ->
 def band_responses(library_nm: np.ndarray, wavelengths_nm: np.ndarray, fwhm_nm: np.ndarray) -> np.ndarray:
     """(C, 180) weights that turn a library spectrum into bands of Gaussian response; rows sum to 1.
 
-    A band beyond the library gets its nearest value. A band narrower than the library's 10 nm gets what lies at its centre.
+    A band beyond the library's samples, or in one of its gaps, gets the nearest value.
     """
     sigma = np.maximum(fwhm_nm, 10) / np.sqrt(8 * np.log(2))
     centres = np.clip(wavelengths_nm, library_nm[0], library_nm[-1])

@@ -234,6 +234,10 @@ def test_bad_scenes_are_refused(changes, error, message):
         Scene(**{**fields, **changes}, labels=None, name="bad", scale=1.0, offset=0.0)
 
 
+def test_finite_values_whose_sum_is_not_are_accepted():
+    assert scene_of(torch.full((2, 4, 4), 3e38)).cube.isfinite().all()
+
+
 def test_a_crop_keeps_the_mask_on_its_pixels():
     valid = torch.rand(6, 8) > 0.5
     part = replace(scene_of(torch.rand(2, 6, 8)), valid=valid).crop(slice(1, 4), slice(2, 8), "part")
