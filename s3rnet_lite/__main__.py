@@ -16,27 +16,52 @@ from . import ablations, comparison, complexity, evaluation, files, metrics, net
 from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
+VALIDATION_PATCHES = 8  # of a prepared data set, in training
 METRIC_NAMES = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train one network on the Indian Pines training region and store it with its card."""
-    region, val, _ = scenes.split(scenes.indian_pines())
-    changes = {name: value for name in ("steps", "snr_db") if (value := getattr(arguments, name)) is not None}
+    """Train one network on the Indian Pines training region, or on a prepared data set, and store it with its card."""
+    if arguments.data is None:
+        region, val, _ = scenes.split(scenes.indian_pines())
+        degrade, sources = None, {"scene": region.name, "validation_scene": val.name}
+    else:
+        from . import dataset
+
+        data, region = dataset.load(arguments.data), dataset.references(arguments.data, "train")
+        patches = min(VALIDATION_PATCHES, len(dataset.references(arguments.data, "val")))
+        val = [dataset.scene(arguments.data, "val", i) for i in range(patches)]
+        degrade = data.degradation(arguments.msi_bands)
+        lines = {part: [line["name"] for line in data.parts[part]] for part in ("train", "val")}
+        sources = {"data": data.folder.name, "flight_lines": lines, "validation_scene": [scene.name for scene in val]}
+    names = ("steps", "snr_db", "batch_size", "crop", "precision", "accumulate", "checkpoint_activations", "compile")
+    changes = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     config = replace(training.CONFIGS[arguments.preset], seed=arguments.seed, denoise=arguments.denoise, **changes)
     torch.manual_seed(arguments.seed)
-    network = S3RNet.from_preset(arguments.preset, len(region.cube), arguments.msi_bands)
-    history = training.fit(network, region, val, config, state_file=arguments.state, minutes=arguments.minutes)
+    network = S3RNet.from_preset(arguments.preset, len(region.cube) if degrade is None else degrade.srf.shape[1], arguments.msi_bands)
+    history = training.fit(
+        network, region, val, config, degrade, state_file=arguments.state, minutes=arguments.minutes,
+        save_minutes=arguments.save_minutes, devices=arguments.devices, num_nodes=arguments.num_nodes, log=arguments.log,
+    )  # fmt: skip
+    if history.rank > 0:
+        return
     if not history.complete:
         print(f"Stopped after {len(history.loss)} of {config.steps} steps; the same command goes on from {arguments.state}.")
         return
     facts = {
-        "training": {"scene": region.name, "config": asdict(config), "validation_scene": val.name, "validation": history.validation},
+        "training": {**sources, "config": asdict(config), "validation": history.validation},
         "loss_every_20_steps": [round(statistics.fmean(history.loss[i : i + 20]), 5) for i in range(0, len(history.loss), 20)],
-        "provenance": results.provenance(arguments.seed, history.seconds),
+        "provenance": results.provenance(arguments.seed, history.seconds, history.model.output_mean.device.type),
     }
     training.save_checkpoint(arguments.out, history.model, arguments.preset, facts)
     print(f"Wrote {arguments.out}")
+
+
+def run_on_gpu(arguments: argparse.Namespace) -> None:
+    """Time and train the paper's network on this machine's GPU; the same command goes on where it stopped. Tiny without a GPU."""
+    from . import gpu
+
+    gpu.run(arguments.minutes, arguments.out)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -195,14 +220,29 @@ def _parser() -> argparse.ArgumentParser:
 
     one = command("train", train)
     one.add_argument("--preset", choices=PRESETS, default="lite", help="size of the network and its training settings (default: lite)")
+    one.add_argument("--data", type=Path, help=f"folder from prepare, instead of Indian Pines; {VALIDATION_PATCHES} patches validate")
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="Landsat TM bands (default: 6)")
     one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
     one.add_argument("--steps", type=int, help="weight updates, if not the preset's own number")
     one.add_argument("--snr-db", type=float, nargs="+", action=OneOrRange, help="noise on the LR-HSI in training: decibels, or a range")
     one.add_argument("--denoise", action="store_true", help="a Wiener filter takes white noise out of the LR-HSI first")
+    one.add_argument("--batch-size", type=int, help="crops in a batch, of all devices together, if not the preset's own number")
+    one.add_argument("--crop", type=int, help="side of a crop in HR pixels, if not the preset's own")
+    one.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="default: 32-true")
+    one.add_argument("--accumulate", type=int, help="send a batch through the network in so many parts, for less memory")
+    one.add_argument("--checkpoint-activations", action="store_true", default=None, help="compute more and keep less, for less memory")
+    one.add_argument("--compile", action="store_true", default=None, help="let torch.compile fuse the network's operations")
+    one.add_argument("--devices", type=int, default=1, help="graphics cards, or processes on a CPU (default: 1)")
+    one.add_argument("--num-nodes", type=int, default=1, help="machines with so many devices each (default: 1)")
     one.add_argument("--minutes", type=float, help="stop after so many minutes; needs --state to go on later")
     one.add_argument("--state", type=Path, help="file to keep the run in, and to go on from if it exists")
+    one.add_argument("--save-minutes", type=float, default=10, help="between writings of --state (default: 10)")
+    one.add_argument("--log", type=Path, help="folder for TensorBoard")
     one.add_argument("--out", type=Path, required=True, help="checkpoint to write (.safetensors; a .json card goes beside it)")
+
+    one = command("gpu", run_on_gpu)
+    one.add_argument("--minutes", type=float, default=8, help="to stay inside of (default: 8)")
+    one.add_argument("--out", type=Path, default=results.RESULTS_FOLDER, help="folder for gpu_*.json of a GPU (default: data/results)")
 
     one = command("evaluate", evaluate)
     one.add_argument("--checkpoint", type=Path, nargs="*", default=[], help=".safetensors files of equal degradation")

@@ -138,11 +138,15 @@ def add_noise(x: torch.Tensor, snr_db: float, generator: torch.Generator | None 
 
     The mean is over all bands and pixels of one image; each image of a batch (B, C, H, W) has its own sigma.
     """
+    noise = torch.empty_like(x, memory_format=torch.contiguous_format).normal_(generator=generator)
+    return x + noise_deviation(x, snr_db) * noise
+
+
+def noise_deviation(x: torch.Tensor, snr_db: float) -> torch.Tensor:
+    """sigma of `add_noise`: (..., C, H, W) -> (..., 1, 1, 1)."""
     if not math.isfinite(snr_db):
         raise ValueError(f"snr_db: expected a finite number of decibels, got {snr_db!r}")
-    sigma = (x.square().mean(dim=(-3, -2, -1), keepdim=True) / 10 ** (snr_db / 10)).sqrt()
-    noise = torch.empty_like(x, memory_format=torch.contiguous_format).normal_(generator=generator)
-    return x + sigma * noise
+    return (x.square().mean(dim=(-3, -2, -1), keepdim=True) / 10 ** (snr_db / 10)).sqrt()
 
 
 @cache
