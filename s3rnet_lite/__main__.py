@@ -1,4 +1,4 @@
-"""The command line: `python -m s3rnet_lite train | evaluate | compare | robustness | ablate | fuse | complexity | notebooks | labs`."""
+"""The command line: `python -m s3rnet_lite COMMAND`; `--help` lists the commands, and what each takes."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from . import (
     sensors,
     tiled_files,
     tiling,
+    tiling_benchmark,
     training,
 )
 from .degradation import Degradation
@@ -134,6 +135,14 @@ def fuse(arguments: argparse.Namespace) -> None:
     print(f"Wrote {arguments.out}: {' x '.join(map(str, shape))} (bands x height x width)")
 
 
+def benchmark_fuse(arguments: argparse.Namespace) -> None:
+    """Measure time, peak memory and exactness of `fuse`."""
+    began = time.perf_counter()
+    content = {"scaling": tiling_benchmark.scaling(arguments.sizes), "exactness": tiling_benchmark.exactness()}
+    files.write_json(arguments.out, {**content, "provenance": results.provenance(0, time.perf_counter() - began)})
+    print(f"Wrote {arguments.out}")
+
+
 def count(arguments: argparse.Namespace) -> None:
     """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the network."""
     with torch.device("meta"):
@@ -237,6 +246,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--overlap", type=int, help="HR pixels that a tile sees beyond its own (default: as the network needs, at most 64)")
     one.add_argument("--scale", type=float, default=1.0, help="values in the files = scale * [0, 1] data + offset (default: 1)")
     one.add_argument("--offset", type=float, default=0.0, help="see --scale (default: 0)")
+
+    one = command("fuse-benchmark", benchmark_fuse)
+    one.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="pixels a side (default: 512 1024 2048)")
+    one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
 
     one = command("complexity", count)
     one.add_argument("--network", choices=networks.NAMES, default="s3rnet", help="default: s3rnet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +55,11 @@ def fuse(model: FusionModel, hsi: CubeFile, msi: CubeFile, path: str | Path, til
             for index, rows, columns, y in job.parts(moments, done, bar):
                 weight = rows.weight[:, None] * columns.weight
                 y = (y * (scale * weight) + offset * weight).numpy()
-                y += reopen_cube(image)[:, rows.written, columns.written]
+                for plane, old in zip(y, _planes(image, rows, columns)):
+                    plane += old
                 write_array(folder / f"tile_{index}.npy", y)
                 _copy(y, image, rows, columns)
+                del y
                 (folder / f"tile_{index - 1}.npy").unlink(missing_ok=True)
     notes.unlink()  # from here on, who is killed begins anew
     for part in sorted(folder.glob("image.*"), reverse=True):  # data before header
@@ -103,4 +106,14 @@ def _resume(notes: dict, settings: dict, folder: Path, image: Path, tiles: list)
 
 
 def _copy(y: np.ndarray, image: Path, rows: Span, columns: Span) -> None:
-    reopen_cube(image)[:, rows.written, columns.written] = y  # mapped for this tile only: mapped pages count as memory
+    for new, plane in zip(y, _planes(image, rows, columns)):
+        plane[:] = new
+
+
+def _planes(image: Path, rows: Span, columns: Span) -> Iterator[np.ndarray]:
+    """The tile's pixels in the file, band by band, each mapped for itself: what is mapped counts as memory, and more than is touched."""
+    cube = reopen_cube(image)
+    count, height, width = cube.shape
+    for band in range(count):
+        start = cube.offset + band * height * width * cube.itemsize
+        yield np.memmap(cube.filename, cube.dtype, "r+", start, (height, width))[rows.written, columns.written]

@@ -79,14 +79,15 @@ def spans(length: int, tile: int, overlap: int, scale: int) -> list[Span]:
 def reach(model: FusionModel) -> int | None:
     """HR pixels from which a result can hear of its input, attention and denoiser aside; None if not an S3RNet, hence not known.
 
-    Convolutions add their radii (times the scale, at low resolution), interpolation an LR pixel, and each pass of the injection
-    the PSF's and the bicubic kernel's.
+    Convolutions add their radii (times the scale at low resolution), interpolation adds an LR pixel, and each pass of the injection
+    what the PSF has beyond its block, and the bicubic kernel.
     """
     network, scale = model.network, model.degrade.scale
     if not isinstance(network, S3RNet):
         return None
     branches, beyond_block = network.mbfn, (model.degrade.card()["psf"]["taps"] - scale) // 2
-    pixels = max(_attention_reach(network), scale * (_radius(branches.v) + 1), _radius(branches.z) + scale) + _radius(network.head)
+    of_v = scale * (_radius(branches.v) + 1) + 2  # the bicubic kernel, at high resolution
+    pixels = max(_attention_reach(network), of_v, _radius(branches.z) + scale) + _radius(network.head)
     for _ in range(2 if model.skip == "injection" else 0):
         pixels = scale * math.ceil((pixels + beyond_block) / scale) + math.ceil(1.5 * scale)
     return pixels
@@ -191,11 +192,14 @@ class Job:
             attention = self.model.network.ssawb.attention
             attention.weights = _attention_weights(moments.to(attention.to_q.weight.device), attention)
         for index, (rows, columns) in enumerate(self.tiles[start:], start):
-            x_h, x_m, missing = self._inputs(rows.seen, columns.seen)
-            written = (..., _within(rows.written, rows.seen), _within(columns.written, columns.seen))
-            y = self.model.fuse_clean(x_h, x_m)[0][written].cpu()
-            yield index, rows, columns, y.masked_fill(missing[written], math.nan) if missing.any() else y
+            yield index, rows, columns, self._result(rows, columns)
             bar.update()
+
+    def _result(self, rows: Span, columns: Span) -> torch.Tensor:
+        x_h, x_m, missing = self._inputs(rows.seen, columns.seen)
+        written = (..., _within(rows.written, rows.seen), _within(columns.written, columns.seen))
+        y = self.model.fuse_clean(x_h, x_m)[0][written].cpu()
+        return y.masked_fill(missing[written], math.nan) if missing.any() else y
 
 
 @contextmanager
@@ -250,9 +254,7 @@ def _scan(name: str, x, windows: list[tuple[slice, slice]]) -> int:
         any_data |= not np.isnan(window).any(axis=0).all()
         largest = np.fmax.reduce(np.abs(window), axis=None)  # passes over NaN
         if largest > PLAUSIBLE:
-            raise ValueError(
-                f"{name}: expected floating-point values in [0, 1], got {largest:g}; scale first (--scale, --offset)"
-            )
+            raise ValueError(f"{name}: expected floating-point values in [0, 1], got {largest:g}; scale first (--scale, --offset)")
     if not any_data:
         raise ValueError(f"{name}: expected pixels with data in all bands, got NaN in every pixel")
     return checksum
