@@ -15,6 +15,8 @@ import numpy as np
 
 from . import readers
 
+ENVI_LAYOUT = {"header offset": "0", "data type": "4", "interleave": "bsq", "byte order": "0"}  # of files we write: float32, low byte first
+
 
 @dataclass(frozen=True, eq=False)
 class CubeFile:
@@ -127,7 +129,7 @@ def create_cube(
         georeference: as in `CubeFile`; a GeoTIFF's becomes ENVI's.
 
     Raises:
-        ValueError: another ending, or a rotated image, which ENVI's map info has no numbers for.
+        ValueError: another ending, a name under which other ENVI data lie, or a GeoTIFF that is rotated.
     """
     path = Path(path)
     if path.suffix not in (".npy", ".hdr"):
@@ -135,10 +137,12 @@ def create_cube(
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         return np.lib.format.open_memmap(path, "w+", np.float32, tuple(shape))
+    if path.with_suffix("").is_file():  # ENVI readers take data without an ending first
+        raise ValueError(f"{path}: its name belongs to the data file {path.with_suffix('')}; choose another")
     from spectral.io import envi
 
     header = dict(zip(("bands", "lines", "samples"), shape))
-    header |= {"header offset": 0, "data type": 4, "interleave": "bsq", "byte order": 0} | _envi_georeference(georeference or {})
+    header |= ENVI_LAYOUT | _envi_georeference(georeference or {})
     for name, values in (("wavelength", wavelengths_nm), ("fwhm", fwhm_nm)):
         if values is not None:
             header |= {"wavelength units": "Nanometers", name: [float(value) for value in values]}
@@ -152,15 +156,18 @@ def reopen_cube(path: str | Path) -> np.memmap:
     Raises:
         FileNotFoundError, ValueError: as `open_cube`, or not a file of `create_cube`'s.
     """
-    path = Path(path)
-    file = open_cube(path)
+    path, shape = Path(path), open_cube(path).shape
     if path.suffix == ".npy":
         array = np.lib.format.open_memmap(path, "r+")
-    elif path.suffix == ".hdr" and path.with_suffix(".img").exists():
-        array = np.memmap(path.with_suffix(".img"), "<f4", "r+", shape=file.shape)
-    else:
-        raise ValueError(f"{path}: expected a .npy or .hdr file made by create_cube")
-    return array
+        if array.dtype == np.float32:
+            return array
+    if path.suffix == ".hdr":
+        from spectral.io import envi
+
+        header = envi.read_envi_header(str(path))
+        if path.with_suffix(".img").exists() and ENVI_LAYOUT.items() <= header.items():
+            return np.memmap(path.with_suffix(".img"), "<f4", "r+", shape=shape)
+    raise ValueError(f"{path}: expected a file made by create_cube: .npy, float32, or .hdr with an .img, float32, bsq")
 
 
 def _bounds(name: str, window: slice, length: int) -> slice:

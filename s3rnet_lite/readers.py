@@ -63,9 +63,11 @@ def read_envi(path: Path, given, variable: str | None) -> dict:
             raise FileNotFoundError(
                 f"{path}: no data file beside the header (same name, without ending or with .img, .dat, ...)"
             ) from error
-    shape, axes, dtype = (image.nbands, image.nrows, image.ncols), INTERLEAVES[header["interleave"].lower()], np.dtype(image.dtype)
     if isinstance(image, envi.SpectralLibrary):
         raise ValueError(f"{path}: expected an image, got a spectral library")
+    shape, axes, dtype = (image.nbands, image.nrows, image.ncols), INTERLEAVES[header["interleave"].lower()], np.dtype(image.dtype)
+    if min(*shape, image.offset + 1) < 1:
+        raise ValueError(f"{path}: expected positive bands, lines and samples and no negative header offset, got {shape}, {image.offset}")
     expected = image.offset + image.nbands * image.nrows * image.ncols * dtype.itemsize
     size = Path(image.filename).stat().st_size
     if size < expected:
@@ -123,19 +125,21 @@ def read_geotiff(path: Path, given, variable: str | None) -> dict:
         if dataset.crs is not None or not dataset.transform.is_identity:
             crs = None if dataset.crs is None else dataset.crs.to_wkt()
             found |= {"georeference": {"crs": crs, "transform": tuple(dataset.transform)[:6]}}
-        # GDAL writes wavelengths in either of two places: plain tags, as from ENVI headers, and since 3.10 the domain IMAGERY
+        # GDAL puts wavelengths into plain tags, as in the ENVI header they came from, and since 3.10 rounded to 1 nm into IMAGERY
         tags = [dataset.tags(band) | dataset.tags(band, ns="IMAGERY") for band in dataset.indexes]
-
-        def values(name: str) -> np.ndarray:
-            return np.array([float(tag[name]) for tag in tags if name in tag])
-
-        centres_um, widths_um, centres = values("CENTRAL_WAVELENGTH_UM"), values("FWHM_UM"), values("wavelength")
     if pages:
         raise ValueError(f"{path}: expected one image of many bands, got {pages} images (pages)")
-    if given is None and len(centres_um) == dataset.count:
-        found |= {"wavelengths_nm": centres_um * 1000, "fwhm_nm": widths_um * 1000 if len(widths_um) == dataset.count else None}
-    elif given is None and len(centres) == dataset.count:
+
+    def values(name: str) -> np.ndarray | None:
+        return np.array([float(tag[name]) for tag in tags]) if all(name in tag for tag in tags) else None
+
+    centres, centres_um, widths_um = values("wavelength"), values("CENTRAL_WAVELENGTH_UM"), values("FWHM_UM")
+    if centres is not None and given is None:
         found |= {"wavelengths_nm": centres * _nanometres_per_unit(path, centres, tags[0].get("wavelength_units"))}
+    elif centres_um is not None and given is None:
+        found |= {"wavelengths_nm": centres_um * 1000}
+    if widths_um is not None:
+        found |= {"fwhm_nm": widths_um * 1000}
     return found
 
 
@@ -226,8 +230,10 @@ def _no_variable(path: Path, variable: str | None) -> None:
 def _find_image(path: Path, arrays: dict, given, variable: str | None, habit: str, reverse: bool = False) -> tuple[str, str, dict]:
     """Which of the named arrays is the image, how its axes lie on disk, and its shape, type, wavelengths and widths."""
 
+    direction = -1 if reverse else 1
+
     def listed(names) -> str:
-        return ", ".join(f"{name} {tuple(arrays[name].shape)}" for name in names) or "nothing"
+        return ", ".join(f"{name} {arrays[name].shape[::direction]}" for name in names) or "nothing"
 
     images = [name for name, array in arrays.items() if array.ndim == 3 and array.dtype.kind in "iufcV"]
     if variable is not None and variable not in arrays:
@@ -237,7 +243,7 @@ def _find_image(path: Path, arrays: dict, given, variable: str | None, habit: st
     if variable is None and len(images) > 1:
         raise ValueError(f"{path}: holds {len(images)} images, choose one with variable=: {listed(images)}")
     name = variable or images[0]
-    lengths = arrays[name].shape[:: -1 if reverse else 1]
+    lengths = arrays[name].shape[::direction]
     centres, widths = (given, None) if given is not None else _find_wavelengths(path, arrays, lengths)
     axes = habit
     if centres is not None and habit == "HWC":
@@ -249,7 +255,7 @@ def _find_image(path: Path, arrays: dict, given, variable: str | None, habit: st
             )
         axes = ("CHW", "HCW", "HWC")[fitting[0]]
     found = {"shape": tuple(lengths[axes.index(axis)] for axis in "CHW"), "dtype": arrays[name].dtype}
-    return name, axes[:: -1 if reverse else 1], found | {"wavelengths_nm": centres, "fwhm_nm": widths}
+    return name, axes[::direction], found | {"wavelengths_nm": centres, "fwhm_nm": widths}
 
 
 def _find_wavelengths(path: Path, arrays: dict, lengths: tuple) -> tuple[np.ndarray | None, np.ndarray | None]:
