@@ -21,7 +21,7 @@ from .tiling import Span
 
 
 def fuse(model: FusionModel, hsi: CubeFile, msi: CubeFile, path: str | Path, tile: int = tiling.TILE, overlap: int | None = None,
-                 scale: float = 1.0, offset: float = 0.0, progress: bool = True) -> tuple[int, int, int]:  # fmt: skip
+         scale: float = 1.0, offset: float = 0.0, progress: bool = True) -> tuple[int, int, int]:  # fmt: skip
     """As `tiling.fuse`, from file to file, in memory that does not grow with the image. Returns the shape (C, H, W) of what it wrote.
 
     Bands that a header calls bad are left out. Wavelengths come from the HSI, the georeference from the MSI.
@@ -35,9 +35,11 @@ def fuse(model: FusionModel, hsi: CubeFile, msi: CubeFile, path: str | Path, til
         scale, offset: physical value = x * scale + offset, of both inputs and the output, where x is the model's [0, 1].
 
     Raises:
-        TypeError, ValueError: as `tiling.fuse`, or the folder holds a fusion with other inputs or settings.
+        TypeError, ValueError: as `tiling.fuse` and `formats.create_cube`, or the folder holds a fusion with other inputs or settings.
     """
     path, folder = Path(path), Path(f"{path}.partial")
+    if path.suffix == ".hdr" and path.with_suffix("").is_file():  # ENVI readers would take that for the data
+        raise ValueError(f"{path}: its name belongs to the data file {path.with_suffix('')}; choose another")
     image, notes = folder / f"image{path.suffix}", folder / "progress.json"
     x_h, x_m = _PhysicalCube(hsi, scale, offset), _PhysicalCube(msi, scale, offset)
     with torch.inference_mode(), tiling.evaluating(model):
@@ -48,9 +50,9 @@ def fuse(model: FusionModel, hsi: CubeFile, msi: CubeFile, path: str | Path, til
                 moments, done = _resume(json.loads(notes.read_text()), settings, folder, image, job.tiles)
                 bar.update(job.steps - len(job.tiles) + done)
             else:
-                moments, done = job.moments(bar), 0
                 shutil.rmtree(folder, ignore_errors=True)
                 create_cube(image, job.shape, x_h.good(hsi.wavelengths_nm), x_h.good(hsi.fwhm_nm), msi.georeference)
+                moments, done = job.moments(bar), 0
                 write_json(notes, {"settings": settings, "moments": None if moments is None else moments.tolist()})
             for index, rows, columns, y in job.parts(moments, done, bar):
                 weight = rows.weight[:, None] * columns.weight
@@ -89,13 +91,10 @@ class _PhysicalCube:
 
 def _resume(notes: dict, settings: dict, folder: Path, image: Path, tiles: list) -> tuple[torch.Tensor | None, int]:
     """The attention's sums, and how many tiles are done once the last one stored is copied again."""
-    changed = [
-        f"{name} was {notes['settings'].get(name)}, is {value}" for name, value in settings.items() if notes["settings"].get(name) != value
-    ]
+    before = notes["settings"]
+    changed = ", ".join(f"{name} was {before.get(name)}, is {value}" for name, value in settings.items() if before.get(name) != value)
     if changed:
-        raise ValueError(
-            f"{folder}: holds an unfinished fusion of another kind ({', '.join(changed)}); repeat that command, or delete the folder"
-        )
+        raise ValueError(f"{folder}: holds an unfinished fusion of another kind ({changed}); repeat its command, or delete the folder")
     moments = None if notes["moments"] is None else torch.tensor(notes["moments"], dtype=torch.float64)
     stored = {int(file.stem.removeprefix("tile_")): file for file in folder.glob("tile_*.npy")}
     if not stored:

@@ -219,7 +219,7 @@ def test_a_file_holds_what_fuse_returns(files):
     ((tiled_files, "write_array"), 0, die), ((tiled_files, "write_array"), 9, die),  # a tile is computed, not stored
     ((tiled_files, "_copy"), 0, copy_half_and_die), ((tiled_files, "_copy"), 9, copy_half_and_die),  # stored, copied by half
     ((tiled_files.Path, "unlink"), 9, die),  # copied, the tile before not yet forgotten
-    ((tiled_files.os, "replace"), 0, die),  # at the very end
+    ((tiled_files.os, "replace"), 25, die),  # all renamed but the image itself
 ], ids=["moments", "first", "computed", "first copy", "copy", "copied", "end"])  # fmt: skip
 def test_a_killed_run_goes_on_to_the_same_bits(files, where, count, death):
     expected = fuse_files(files, "unbroken.npy")
