@@ -1,4 +1,4 @@
-"""The command line: `python -m s3rnet_lite COMMAND`, with train, evaluate, compare, robustness, ablate, fuse, prepare, ..."""
+"""The command line: `python -m s3rnet_lite COMMAND`; `--help` lists the commands, and what each takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,24 @@ from pathlib import Path
 
 import torch
 
-from . import ablations, comparison, complexity, evaluation, files, metrics, networks, results, robustness, scenes, sensors, training
+from . import (
+    ablations,
+    comparison,
+    complexity,
+    evaluation,
+    files,
+    formats,
+    metrics,
+    networks,
+    results,
+    robustness,
+    scenes,
+    sensors,
+    tiled_files,
+    tiling,
+    tiling_benchmark,
+    training,
+)
 from .degradation import Degradation
 from .s3rnet import PRESETS, S3RNet
 
@@ -134,16 +151,21 @@ def ablate(arguments: argparse.Namespace) -> None:
 
 
 def fuse(arguments: argparse.Namespace) -> None:
-    """Fuse one LR-HSI and one HR-MSI from NumPy files."""
+    """Fuse one LR-HSI and one HR-MSI of any size, tile by tile. A killed run goes on with the same command."""
     model = training.load_checkpoint(arguments.checkpoint)
-    x_h, x_m = files.read_array(arguments.hsi), files.read_array(arguments.msi)
-    for name, x in (("--hsi", x_h), ("--msi", x_m)):
-        if x.ndim != 3:
-            raise ValueError(f"{name}: expected one image (bands, height, width), got shape {tuple(x.shape)}")
-    with torch.no_grad():
-        y_hat = model(x_h[None], x_m[None])[0]
-    files.write_array(arguments.out, y_hat.numpy())
-    print(f"Wrote {arguments.out}: {' x '.join(map(str, y_hat.shape))} (bands x height x width)")
+    hsi, msi = formats.open_cube(arguments.hsi), formats.open_cube(arguments.msi)
+    shape = tiled_files.fuse(
+        model, hsi, msi, arguments.out, arguments.tile, arguments.overlap, arguments.scale, arguments.offset
+    )  # fmt: skip
+    print(f"Wrote {arguments.out}: {' x '.join(map(str, shape))} (bands x height x width)")
+
+
+def benchmark_fuse(arguments: argparse.Namespace) -> None:
+    """Measure time, peak memory and exactness of `fuse`."""
+    began = time.perf_counter()
+    content = {"scaling": tiling_benchmark.scaling(arguments.sizes), "exactness": tiling_benchmark.exactness()}
+    files.write_json(arguments.out, {**content, "provenance": results.provenance(0, time.perf_counter() - began)})
+    print(f"Wrote {arguments.out}")
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -270,10 +292,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
 
     one = command("fuse", fuse)
-    one.add_argument("--hsi", type=Path, required=True, help="LR-HSI: .npy or .npz, float (bands, height, width) in [0, 1]")
+    one.add_argument("--hsi", type=Path, required=True, help="LR-HSI: .npy (bands, height, width), .hdr (ENVI), .tif, .mat, .h5")
     one.add_argument("--msi", type=Path, required=True, help="HR-MSI: the same, scale times as high and wide")
     one.add_argument("--checkpoint", type=Path, required=True, help="trained model (.safetensors)")
-    one.add_argument("--out", type=Path, required=True, help="HR-HSI to write (.npy)")
+    one.add_argument("--out", type=Path, required=True, help="HR-HSI to write: .npy, or .hdr (ENVI)")
+    one.add_argument("--tile", type=int, default=tiling.TILE, help=f"HR pixels a side of a tile (default: {tiling.TILE})")
+    one.add_argument("--overlap", type=int, help="HR pixels that a tile sees beyond its own (default: as the network needs, at most 64)")
+    one.add_argument("--scale", type=float, default=1.0, help="values in the files = scale * [0, 1] data + offset (default: 1)")
+    one.add_argument("--offset", type=float, default=0.0, help="see --scale (default: 0)")
+
+    one = command("fuse-benchmark", benchmark_fuse)
+    one.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="pixels a side (default: 512 1024 2048)")
+    one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
 
     one = command("prepare", prepare)
     one.add_argument("files", type=Path, nargs="*", metavar="FILE", help="flight lines: ENVI .hdr, .tif, .mat, .h5 or .npy")

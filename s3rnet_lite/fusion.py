@@ -61,8 +61,15 @@ class FusionModel(nn.Module):
         check_pair(x_h, x_m, self.degrade.scale, self.degrade.srf.shape[1], self.degrade.srf.shape[0])
         if self.denoiser is not None:
             x_h = self.denoiser(x_h, x_m)
-        output = self.network((x_h - self.hsi_mean) / self.hsi_spread, (x_m - self.msi_mean) / self.msi_spread)
-        return self._finish(output * self.output_spread + self.output_mean, x_h, x_m)
+        return self.fuse_clean(x_h, x_m)
+
+    def fuse_clean(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        """`forward` without the denoiser."""
+        return self._finish(self.network(*self.standardise(x_h, x_m)) * self.output_spread + self.output_mean, x_h, x_m)
+
+    def standardise(self, x_h: torch.Tensor, x_m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network sees of the two inputs."""
+        return (x_h - self.hsi_mean) / self.hsi_spread, (x_m - self.msi_mean) / self.msi_spread
 
     def _finish(self, output: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         """The skip: from the network's contribution to the fused image."""

@@ -17,13 +17,15 @@ class ChannelAttention(nn.Module):
     Mixing channels is a 1x1 convolution whose weights depend on the image, so it is folded into the one that follows:
     conv(A V) = (W A) V + b. The result is the same, and one pass over all pixels is saved.
 
+    `weights`, None or the softmax (B, heads, d, d), is what `tiling` sets: a tile of an image takes those of the whole image.
+
     Shape: three features (B, width, H, W) -> (B, width, H, W).
     """
 
     def __init__(self, width: int, heads: int, head_channels: int, normalise: bool):
         super().__init__()
         inner = heads * head_channels
-        self.heads, self.normalise = heads, normalise
+        self.heads, self.normalise, self.weights = heads, normalise, None
         self.to_q, self.to_k, self.to_v = (nn.Conv2d(width, inner, 1) for _ in range(3))
         self.to_out = nn.Conv2d(inner, width, 1)
         if normalise:
@@ -31,7 +33,9 @@ class ChannelAttention(nn.Module):
 
     def forward(self, f_q: torch.Tensor, f_k: torch.Tensor, f_v: torch.Tensor) -> torch.Tensor:
         batch, _, height, width = f_q.shape
-        attention = self.logits(self.to_q(f_q), self.to_k(f_k)).softmax(dim=-1)  # (B, heads, d, d)
+        attention = self.weights
+        if attention is None:
+            attention = self.logits(self.to_q(f_q), self.to_k(f_k)).softmax(dim=-1)  # (B, heads, d, d)
         weight = self.to_out.weight.reshape(-1, self.heads, attention.shape[-1])  # (width, heads, d)
         folded = torch.einsum("ohd,bhde->bohe", weight, attention).flatten(2)  # (B, width, heads*d)
         attended = (folded @ self.to_v(f_v).flatten(2)).reshape(batch, -1, height, width)

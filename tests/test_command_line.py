@@ -36,7 +36,8 @@ def pair(tmp_path, small_val, degrade6):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "compare", "robustness", "ablate", "fuse", "prepare", "complexity", "notebooks", "labs"]
+    "command",
+    ["train", "evaluate", "compare", "robustness", "ablate", "fuse", "fuse-benchmark", "prepare", "complexity", "notebooks", "labs"],
 )
 def test_every_command_explains_itself(command):
     shown = run(command, "--help")
@@ -60,7 +61,7 @@ def bad_inputs():
     yield "nan", np.where(good_h > 0.9, np.nan, good_h), good_m, "NaN"
     yield "integers", (good_h * 1000).astype(np.uint16), good_m, "floating-point"
     yield "empty", good_h[:, :0], good_m, "non-empty"
-    yield "batch", good_h[None], good_m[None], "one image (bands, height, width)"
+    yield "batch", good_h[None], good_m[None], "three axes (C, H, W)"
 
 
 @pytest.mark.parametrize(("x_h", "x_m", "message"), [pytest.param(*case[1:], id=case[0]) for case in bad_inputs()])
@@ -74,7 +75,7 @@ def test_fuse_names_bad_input_and_writes_nothing(x_h, x_m, message, checkpoint, 
 def test_fuse_names_files_it_cannot_read(checkpoint, pair, tmp_path):
     pair[0].write_bytes(pair[0].read_bytes()[:200])
     done = run("fuse", "--hsi", pair[0], "--msi", pair[1], "--checkpoint", checkpoint, "--out", tmp_path / "out.npy")
-    assert done.returncode == 2 and "cannot be read as NumPy file" in done.stderr
+    assert done.returncode == 2 and "hsi.npy: damaged" in done.stderr
     done = run("fuse", "--hsi", tmp_path / "none.npy", "--msi", pair[1], "--checkpoint", checkpoint, "--out", tmp_path / "out.npy")
     assert done.returncode == 2 and "none.npy" in done.stderr
 
