@@ -62,7 +62,7 @@ class FusionModel(nn.Module):
         if self.denoiser is not None:
             x_h = self.denoiser(x_h, x_m)
         output = self.network((x_h - self.hsi_mean) / self.hsi_spread, (x_m - self.msi_mean) / self.msi_spread)
-        return self._finish(output * self.output_spread + self.output_mean, x_h, x_m)
+        return self._finish(torch.addcmul(self.output_mean, output, self.output_spread), x_h, x_m)
 
     def _finish(self, output: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         """The skip: from the network's contribution to the fused image."""
