@@ -114,8 +114,7 @@ def forward_row(preset: str, size: int, runs: int) -> dict:
         "gflop_per_second": {name: round(2e-9 * rate, 1) for name, rate in rates.items()},
         "share_of_convolution_ceiling": shares,
         "largest_relative_difference": _difference(quick(), plain()),
-        "activation_bytes": {"plain": _peak(plain), "fast": _peak(quick)},
-        "resident_growth_bytes": {name: _resident_growth(preset, size, name) for name in ("plain", "fast")},
+        "memory_growth_bytes": {name: _memory_growth(preset, size, name) for name in ("plain", "fast")},
     }  # fmt: skip
 
 
@@ -181,14 +180,14 @@ def cpu_name() -> str:
 
 def format_rows(rows: list[dict]) -> str:
     """A table to read."""
-    lines = [f"{'preset':8}{'what':15}{'plain s':>9}{'fast s':>9}{'ratio':>7}  (of pairs)      share of ceiling  memory"]
+    lines = [f"{'preset':8}{'what':15}{'plain s':>9}{'fast s':>9}{'ratio':>7}  (of pairs)      share of ceiling  memory growth"]
     for row in rows:
         seconds, ratio = row["seconds"], row["ratio"]
         line = f"{row['preset']:8}{row['what']:15}{seconds['plain']:9.3f}{seconds['fast']:9.3f}{ratio['median']:7.2f}"
         line += f"  ({ratio['lowest']:.2f} to {ratio['highest']:.2f})"
         if row["what"] == "forward":
-            share, memory = row["share_of_convolution_ceiling"], row["activation_bytes"]
-            line += f"  {share['plain']:5.0%} -> {share['fast']:.0%}      {memory['fast'] / memory['plain']:.0%}"
+            share, growth = row["share_of_convolution_ceiling"], row["memory_growth_bytes"]
+            line += f"  {share['plain']:5.0%} -> {share['fast']:.0%}      {growth['plain'] / 2**20:.0f} -> {growth['fast'] / 2**20:.0f} MiB"
         lines.append(line)
     return "\n".join(lines)
 
@@ -206,18 +205,12 @@ def _difference(y_hat: torch.Tensor, y: torch.Tensor) -> float:
     return float((y_hat - y).abs().max() / y.abs().max())
 
 
-def _peak(function: Callable) -> int:
-    with complexity.LiveBytes() as meter:
-        function()
-    return meter.peak
-
-
 def _forward_parts(preset: str, size: int) -> tuple[S3RNet, torch.Tensor, torch.Tensor]:
     network = S3RNet.from_preset(preset, HSI_BANDS, MSI_BANDS)
     return network, torch.rand(1, HSI_BANDS, size // 4, size // 4), torch.rand(1, MSI_BANDS, size, size)
 
 
-def _resident_growth(preset: str, size: int, which: str) -> int:
+def _memory_growth(preset: str, size: int, which: str) -> int:
     """Bytes by which a new process grows in its first forward pass beyond a small one's, as the system counts them."""
     command = [sys.executable, "-m", f"{__package__}.benchmark", preset, str(size), which]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=results.REPOSITORY).stdout)

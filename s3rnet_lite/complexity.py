@@ -57,7 +57,7 @@ def peak_memory(network: nn.Module, x_h: torch.Tensor, x_m: torch.Tensor, keep_f
         keep_for_backward: count what training keeps, too.
     """
     shadow, x_h, x_m = copy.deepcopy(network).to("meta"), x_h.to("meta"), x_m.to("meta")
-    with torch.set_grad_enabled(keep_for_backward), LiveBytes() as meter:
+    with torch.set_grad_enabled(keep_for_backward), _LiveBytes() as meter:
         shadow(x_h, x_m)
     return meter.peak
 
@@ -85,7 +85,7 @@ def measure(network: nn.Module, x_h: torch.Tensor, x_m: torch.Tensor, runs: int 
     return Measurement(statistics.median(seconds[2:]), runs, device, torch.get_num_threads())
 
 
-class LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):
     """Bytes of the tensors created inside the `with` block and still alive: `now`, and at most `peak`; as in chapter 04."""
 
     def __init__(self):
