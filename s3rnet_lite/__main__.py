@@ -194,6 +194,17 @@ def count(arguments: argparse.Namespace) -> None:
     print(f"peak MiB   {memory:>14,.0f}  (activations of one forward pass without gradients)")
 
 
+def compare_with_plain(arguments: argparse.Namespace) -> None:
+    """Time S3RNet's forward pass and training step against a plain implementation of the same equations, and the machine's ceiling."""
+    from . import benchmark
+
+    content = benchmark.run(arguments.preset, arguments.size, arguments.runs)
+    print(f"{content['cpu']}, {content['threads']} threads\n{benchmark.format_rows(content['rows'])}")
+    if arguments.out:
+        files.write_json(arguments.out, content)
+        print(f"Wrote {arguments.out}")
+
+
 def run_notebooks(arguments: argparse.Namespace) -> None:
     """Execute every chapter; the executed copies go to runs/notebooks/, or into the chapters themselves."""
     from . import notebooks  # here, because importing nbformat takes seconds that the other commands need not wait
@@ -322,6 +333,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--hsi-bands", type=int, default=172, help="default: 172")
     one.add_argument("--msi-bands", type=int, default=4, help="default: 4")
     one.add_argument("--size", type=int, default=256, help="height and width of the HR-MSI in pixels (default: 256)")
+
+    one = command("benchmark", compare_with_plain)
+    one.add_argument("--preset", choices=PRESETS, nargs="+", default=["paper", "lite"], help="default: paper lite")
+    one.add_argument("--size", type=int, default=128, help="height and width of the HR-MSI of a forward pass in pixels (default: 128)")
+    one.add_argument("--runs", type=int, default=7, help="pairs of runs to time (default: 7)")
+    one.add_argument("--out", type=Path, help="JSON file for the result")
 
     one = command("notebooks", run_notebooks)
     one.add_argument("--in-place", action="store_true", help="write the outputs into the chapters, for a commit")

@@ -213,8 +213,10 @@ def fit_regression(x_m: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def apply_regression(regression: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
     """R [x_m; 1]: (..., C, M + 1) and (..., M, H, W) -> (..., C, H, W), an HSI predicted from the HR-MSI alone."""
-    linear, constant = regression[..., :-1].to(x_m), regression[..., -1].to(x_m)
-    return torch.einsum("...cm,...mhw->...chw", linear, x_m) + constant[..., None, None]
+    linear, constant = regression[..., :-1].to(x_m), regression[..., -1:].to(x_m)
+    images = torch.broadcast_shapes(regression.shape[:-2], x_m.shape[:-3])
+    product = linear.expand(*images, -1, -1) @ x_m.flatten(-2)  # an image each, so that the result lies in memory as x_m does
+    return product.add_(constant).unflatten(-1, x_m.shape[-2:])
 
 
 def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes: int = 1) -> torch.Tensor:
@@ -223,9 +225,12 @@ def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes:
     Seen the other way round, this is the upsampled LR-HSI plus the guess's detail. One pass leaves a rest, because
     interpolation does not undo the PSF; each further pass shrinks it (iterative back-projection, M. Irani and S. Peleg, 1991).
     """
-    for _ in range(passes):
-        guess = guess + upsample(x_h - degrade.spatial(guess), degrade.scale, "bicubic")
-    return guess
+    rest = missing = x_h - degrade.spatial(guess)
+    rows, columns = (_interpolate_and_blur(length, degrade).to(guess) for length in x_h.shape[-2:])
+    for _ in range(passes - 1):
+        rest = rest - rows @ rest @ columns.mT
+        missing = missing + rest
+    return guess + upsample(missing, degrade.scale, "bicubic")
 
 
 def _followed_band(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> tuple[torch.Tensor, torch.Tensor]:
@@ -245,6 +250,12 @@ def _gain(x: torch.Tensor, intensity: torch.Tensor) -> torch.Tensor:
 def _mix(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Multiply the bands of every pixel by a matrix: (p, C) and (C, H, W) -> (p, H, W)."""
     return torch.einsum("pc,chw->phw", matrix, x)
+
+
+def _interpolate_and_blur(length: int, degrade: Degradation) -> torch.Tensor:
+    """One axis of `spatial` after bicubic `upsample`, (length, length): what remains of an image at low resolution."""
+    blur = blur_and_decimate_matrix(length * degrade.scale, degrade.psf_sigma, degrade.scale)
+    return torch.from_numpy(blur @ _interpolation_matrix(length, degrade.scale, "bicubic"))
 
 
 def _blur_and_back(length: int, degrade: Degradation) -> torch.Tensor:

@@ -65,7 +65,8 @@ class FusionModel(nn.Module):
 
     def fuse_clean(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         """`forward` without the denoiser."""
-        return self._finish(self.network(*self.standardise(x_h, x_m)) * self.output_spread + self.output_mean, x_h, x_m)
+        output = torch.addcmul(self.output_mean, self.network(*self.standardise(x_h, x_m)), self.output_spread)
+        return self._finish(output, x_h, x_m)
 
     def standardise(self, x_h: torch.Tensor, x_m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network sees of the two inputs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from . import fast
 from .checks import check_pair
 from .dfab import LEAKY_SLOPE
 from .mbfn import MBFN
@@ -75,4 +76,5 @@ class S3RNet(nn.Module):
 
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         check_pair(x_h, x_m, self.scale, self.hsi_bands, self.msi_bands)
-        return self.head(self.ssawb(*self.mbfn(x_h, x_m)))
+        fused = self.ssawb(*self.mbfn(x_h, x_m))
+        return fast.reconstruct(self.head, fused) if fast.applies(self, x_h, x_m) else self.head(fused)

@@ -37,7 +37,21 @@ def pair(tmp_path, small_val, degrade6):
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "evaluate", "compare", "robustness", "ablate", "fuse", "fuse-benchmark", "prepare", "complexity", "notebooks", "labs"],
+    [
+        "train",
+        "evaluate",
+        "compare",
+        "robustness",
+        "ablate",
+        "fuse",
+        "fuse-benchmark",
+        "prepare",
+        "complexity",
+        "benchmark",
+        "gpu",
+        "notebooks",
+        "labs",
+    ],
 )
 def test_every_command_explains_itself(command):
     shown = run(command, "--help")
