@@ -8,6 +8,7 @@ from . import (
     degradation,
     energy,
     evaluation,
+    formats,
     losses,
     metrics,
     networks,
@@ -26,6 +27,6 @@ from .ssawb import SSAWB
 
 __all__ = [
     "DFAB", "MBFN", "SSAWB", "Degradation", "S3RNet", "Scene",
-    "baselines", "cka", "comparison", "complexity", "degradation", "energy", "evaluation", "losses", "metrics", "networks", "peers",
-    "robustness", "scenes", "sensors", "training",
+    "baselines", "cka", "comparison", "complexity", "degradation", "energy", "evaluation", "formats", "losses", "metrics", "networks",
+    "peers", "robustness", "scenes", "sensors", "training",
 ]  # fmt: skip

@@ -1,9 +1,10 @@
-"""Hyperspectral scenes: the embedded Indian Pines image and its split in space; built in notebooks/01_degradation.ipynb."""
+"""Hyperspectral scenes: the embedded Indian Pines image, files, and the split in space; built in notebooks/01_degradation.ipynb."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
+import warnings
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from .checks import check_cube
+from .formats import open_cube
 from .repair import undo_newline_damage
 from .sensors import DATA_FOLDER
 
@@ -26,6 +28,7 @@ class Scene:
     cube: (C, H, W) float32 in [0, 1]; `cube * scale + offset` is in the sensor's unit again.
     wavelengths_nm, fwhm_nm: (C,) float64, band centres and full widths at half maximum in nanometres.
     labels: (H, W) int64 land-cover classes with 0 = unlabelled, or None.
+    valid: (H, W) bool, False where the sensor has no data (the cube is 0 there), or None: every pixel is valid.
     """
 
     cube: torch.Tensor
@@ -35,6 +38,7 @@ class Scene:
     name: str
     scale: float
     offset: float
+    valid: torch.Tensor | None = None
 
     def __post_init__(self):
         check_cube("cube", self.cube)
@@ -45,11 +49,15 @@ class Scene:
                 raise ValueError(
                     f"{name}: expected shape ({self.cube.shape[0]},), one value a band, got {tuple(getattr(self, name).shape)}"
                 )
+        if self.valid is not None and (self.valid.shape != self.cube.shape[1:] or self.valid.dtype != torch.bool):
+            raise ValueError(
+                f"valid: expected shape {tuple(self.cube.shape[1:])} of bool, got {tuple(self.valid.shape)} of {self.valid.dtype}"
+            )
 
     def crop(self, rows: slice, columns: slice, name: str) -> Scene:
         """The same bands over a part of the image, as a view."""
-        labels = None if self.labels is None else self.labels[rows, columns]
-        return replace(self, cube=self.cube[:, rows, columns], labels=labels, name=name)
+        labels, valid = (None if map is None else map[rows, columns] for map in (self.labels, self.valid))
+        return replace(self, cube=self.cube[:, rows, columns], labels=labels, valid=valid, name=name)
 
 
 def indian_pines(repaired: bool = True) -> Scene:
@@ -86,6 +94,79 @@ def indian_pines(repaired: bool = True) -> Scene:
         name="indian_pines",
         scale=scale,
         offset=offset,
+    )
+
+
+def load(
+    path: str | Path,
+    wavelengths_nm=None,
+    fwhm_nm=None,
+    variable: str | None = None,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
+) -> Scene:
+    """A scene, or a window of one, from an image file: ENVI, GeoTIFF, MATLAB, HDF5 or NumPy (`formats.open_cube`).
+
+    Bands that an ENVI header lists as bad are dropped, and with a warning those that hold no number anywhere in the window. A
+    pixel that then lacks any band (NaN, infinite or the file's ignore value) is not `valid`, and 0 in all bands.
+
+    The valid pixels of the window go min-max to [0, 1] whatever the file's type and range, as in `indian_pines`; reflectances
+    too: `cube * scale + offset` is physical again. A cube whose values already run from 0 to 1 comes out as it is.
+
+    Args:
+        wavelengths_nm: (C,) band centres in nanometres, bad bands included, instead of those of the file.
+        fwhm_nm: (C,) widths in nanometres, instead of those of the file; if neither has them, the median distance of two bands.
+        variable: which array of a `.mat`, `.h5` or `.npz` file, if it holds several images.
+        rows, columns: the window, slices without a step.
+
+    Raises:
+        FileNotFoundError, ValueError: as `formats.open_cube` and `formats.CubeFile.read`; no wavelengths in file or argument; values
+            that do not fit the bands; no valid pixel in the window, or only one value.
+    """
+    file = open_cube(path, variable, wavelengths_nm)
+    if file.wavelengths_nm is None:
+        raise ValueError(f"wavelengths_nm: {path} holds none; give {file.shape[0]} band centres in nanometres")
+    centres = file.wavelengths_nm
+    widths = file.fwhm_nm if fwhm_nm is None else np.asarray(fwhm_nm, dtype=np.float64)
+    if widths is None:
+        if len(centres) < 2:
+            raise ValueError(f"fwhm_nm: {path} holds no width, and one band has no distance to guess it from; give it")
+        widths = np.full(len(centres), np.median(np.diff(np.sort(centres))))
+    if widths.shape != centres.shape or not (widths > 0).all():
+        raise ValueError(f"fwhm_nm: expected {len(centres)} positive widths, one a band, got {widths} of shape {widths.shape}")
+    bands = np.flatnonzero(file.good_bands)
+    if not len(bands):
+        raise ValueError(f"{path}: its header lists all {len(centres)} bands as bad")
+
+    cube = file.read(rows, columns, bands)
+    finite = np.isfinite(cube)
+    filled = finite.any((1, 2))
+    if not filled.any():
+        raise ValueError(f"{path}: expected data, got none in the window of {cube.shape[1]}x{cube.shape[2]} pixels")
+    if not filled.all():
+        warnings.warn(f"{path}: bands without any data are left out: {bands[~filled].tolist()} (counted from 0)", stacklevel=2)
+        cube, finite, bands = cube[filled], finite[filled], bands[filled]
+    valid = finite.all(0)
+    if not valid.any():
+        raise ValueError(f"{path}: no pixel of the window has data in all of its {len(bands)} bands")
+    if not valid.all():
+        cube[:, ~valid] = np.nan  # which fmin and fmax pass over
+    low, high = float(np.fmin.reduce(cube, axis=None)), float(np.fmax.reduce(cube, axis=None))
+    if low == high:
+        raise ValueError(f"{path}: expected an image, got {low} everywhere")
+    cube -= np.float32(low)
+    cube /= np.float32(high - low)
+    np.clip(cube, 0, 1, out=cube)  # rounding can pass 1
+    cube[:, ~valid] = 0
+    return Scene(
+        cube=torch.from_numpy(cube),
+        wavelengths_nm=torch.from_numpy(centres[bands]),
+        fwhm_nm=torch.from_numpy(widths[bands]),
+        labels=None,
+        name=Path(path).stem,
+        scale=high - low,
+        offset=low,
+        valid=None if valid.all() else torch.from_numpy(valid),
     )
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,9 +224,21 @@ def test_a_crop_keeps_labels_on_their_pixels(indian_pines):
         ({"cube": torch.rand(5, 0, 4)}, ValueError, "non-empty"),
         ({"wavelengths_nm": torch.ones(6)}, ValueError, r"wavelengths_nm: expected shape \(5,\)"),
         ({"fwhm_nm": torch.ones(4)}, ValueError, r"fwhm_nm: expected shape \(5,\)"),
+        ({"valid": torch.ones(4, 5, dtype=torch.bool)}, ValueError, r"valid: expected shape \(4, 4\) of bool"),
+        ({"valid": torch.ones(4, 4)}, ValueError, "valid: expected .* of bool, got .* of torch.float32"),
     ],
 )
 def test_bad_scenes_are_refused(changes, error, message):
     fields = dict(cube=torch.rand(5, 4, 4), wavelengths_nm=torch.ones(5), fwhm_nm=torch.ones(5))
     with pytest.raises(error, match=message):
         Scene(**{**fields, **changes}, labels=None, name="bad", scale=1.0, offset=0.0)
+
+
+def test_finite_values_whose_sum_is_not_are_accepted():
+    assert scene_of(torch.full((2, 4, 4), 3e38)).cube.isfinite().all()
+
+
+def test_a_crop_keeps_the_mask_on_its_pixels():
+    valid = torch.rand(6, 8) > 0.5
+    part = replace(scene_of(torch.rand(2, 6, 8)), valid=valid).crop(slice(1, 4), slice(2, 8), "part")
+    assert torch.equal(part.valid, valid[1:4, 2:8])
