@@ -214,4 +214,3 @@ def _centre(x: torch.Tensor, size: list[int]) -> torch.Tensor:
 
 def _bands(gain: np.ndarray) -> str:
     return f"band {', '.join(str(band) for band in np.flatnonzero(~(gain > 0)))} (counted from 0)"
-

@@ -91,16 +91,14 @@ class CropSampler:
     """Random crops of reference scenes, flipped and rotated, each degraded by itself.
 
     A crop may begin at any HR pixel, so the LR grid takes all r * r positions relative to the scene. `mixing` is explained
-    in `TrainingConfig`, `x_m` in `fit`.
+    in `TrainingConfig`. A reference with M more bands than the SRF's C brings its own, measured HR-MSI in them; else the SRF
+    computes it.
     """
 
-    def __init__(self, references: list[torch.Tensor], degrade: Degradation, crop: int, mixing: float = 0.0,
-                 x_m: list[torch.Tensor] | None = None):  # fmt: skip
+    def __init__(self, references: list[torch.Tensor], degrade: Degradation, crop: int, mixing: float = 0.0):
         largest = min(min(y.shape[-2:]) for y in references)
         if crop % degrade.scale or not degrade.scale <= crop <= largest:
             raise ValueError(f"crop: expected a multiple of {degrade.scale} up to {largest} (the training scene), got {crop}")
-        if x_m is not None:  # more bands of the same image, until `batch` parts them
-            references = [torch.cat(both) for both in zip(references, x_m)]
         self.references, self.degrade, self.crop, self.mixing = references, degrade, crop, mixing
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -109,8 +107,8 @@ class CropSampler:
         if self.mixing:
             share = self.mixing * torch.rand(size, 1, 1, 1, generator=generator)
             y = y.lerp(y.roll(1, dims=0), share)
-        y, x_m = y.tensor_split([self.degrade.srf.shape[1]], dim=1)
-        return self.degrade.spatial(y), x_m if x_m.shape[1] else self.degrade.spectral(y), y
+        y, measured = y.tensor_split([self.degrade.srf.shape[1]], dim=1)
+        return self.degrade.spatial(y), measured if measured.shape[1] else self.degrade.spectral(y), y
 
     def _crop(self, generator: torch.Generator) -> torch.Tensor:
         def draw(end: int) -> int:
@@ -123,8 +121,7 @@ class CropSampler:
 
 
 def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: TrainingConfig, degrade: Degradation | None = None,
-        state_file: str | Path | None = None, minutes: float | None = None, progress: bool = True,
-        x_m: list[torch.Tensor] | None = None) -> History:  # fmt: skip
+        state_file: str | Path | None = None, minutes: float | None = None, progress: bool = True) -> History:  # fmt: skip
     """Train a fusion network (or a `FusionModel` that holds one) in place.
 
     Batch `n` depends on `config.seed` and `n` only, so a run continued from `state_file` ends with the same weights as an
@@ -139,7 +136,6 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: Traini
         state_file: (safetensors) is written at each validation and read, if it exists, to go on from there.
         minutes: stop after the step in which this much time is over.
         progress: show a bar.
-        x_m: a measured HR-MSI (M, H, W) for each training scene; None computes them with the SRF.
 
     Raises:
         ValueError: a crop that does not fit, or a state file of another run.
@@ -147,8 +143,8 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: Traini
     """
     scenes = [train] if isinstance(train, Scene) else list(train)
     if not isinstance(model, FusionModel):
-        model = wrap(model, scenes, config, degrade, x_m)
-    sampler = CropSampler([scene.cube for scene in scenes], model.degrade, config.crop, config.mixing, x_m)
+        model = wrap(model, scenes, config, degrade)
+    sampler = CropSampler([scene.cube for scene in scenes], model.degrade, config.crop, config.mixing)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(_parameter_groups(model, config), lr=config.learning_rate)
     history = History(model, config)
@@ -193,13 +189,12 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: Traini
     return history
 
 
-def wrap(network: nn.Module, scenes: list[Scene], config: TrainingConfig, degrade: Degradation | None = None,
-         x_m: list[torch.Tensor] | None = None) -> FusionModel:  # fmt: skip
+def wrap(network: nn.Module, scenes: list[Scene], config: TrainingConfig, degrade: Degradation | None = None) -> FusionModel:
     """The `FusionModel` that `config` asks for, with the statistics of these training scenes; arguments as for `fit`."""
     if degrade is None:
         srf = sensors.landsat_tm(scenes[0].wavelengths_nm, network.msi_bands, scenes[0].fwhm_nm)
         degrade = Degradation(scale=network.scale, srf=srf)
-    return FusionModel(network, degrade, config.scaling, config.skip, [scene.cube for scene in scenes], config.denoise, x_m)
+    return FusionModel(network, degrade, config.scaling, config.skip, [scene.cube for scene in scenes], config.denoise)
 
 
 def validate(model: FusionModel, scene: Scene) -> dict:
