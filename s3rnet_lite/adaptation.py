@@ -52,7 +52,7 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
     Wald's protocol: the two are blurred and decimated once more; then the LR-HSI is the reference of the reduced pair, and S3RNet
     (`preset`, in a `FusionModel` with skip "injection") learns to restore it, on the first three quarters of its longer side.
     The last quarter, behind a gap, is held out: there the network and the classical methods, which see the whole reduced
-    pair as they would see the whole pair, are scored. Then the network fuses the pair itself, at a resolution that it was not
+    pair as they would see the whole pair, are scored. (PSF, SRF and gains, which all methods share, come from the whole pair.) Then the network fuses the pair itself, at a resolution that it was not
     trained at. The report says what that costs where it can: consistency with both inputs, and QNR.
 
     Args:
@@ -79,7 +79,7 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
 
     rows, columns = (length // scale * scale for length in x_h.shape[1:])
     reference, reduced_m = x_h[:, :rows, :columns], degrade.spatial(x_m)[:, :rows, :columns]
-    model = _train(reference[:, *train], reduced_m[:, *train], reference[:, *held_out], degrade, config, preset, progress)
+    model = _train(reference[:, *train], reduced_m[:, *train], degrade, config, preset, progress)
     reduced = {name: y_hat - reference for name, y_hat in _fuse(model, degrade.spatial(reference), reduced_m).items()}
     scores = {
         name: metrics.evaluate((reference + error)[:, *held_out], reference[:, *held_out], scale, unit) for name, error in reduced.items()
@@ -118,13 +118,13 @@ def split(height: int, width: int, scale: int) -> tuple[tuple[slice, slice], tup
     by itself, so that no held-out pixel enters the training, neither as input nor as target.
 
     Raises:
-        ValueError: fewer than 6 times 3 pixels in the reduced problem.
+        ValueError: fewer than 6 times 3 pixels in the reduced problem, or fewer than 8 on a side of the LR-HSI (QNR's windows).
     """
     shorter, longer = sorted((height // scale, width // scale))
-    if shorter < 3 or longer < 6:
+    if shorter < 3 or longer < 6 or min(height, width) < 8:
         raise ValueError(
             f"x_h: {height} x {width} pixels are too few to be degraded {scale} times once more and divided into training and held-out "
-            f"pixels; at least {3 * scale} x {6 * scale} are needed"
+            f"pixels; at least {max(3 * scale, 8)} x {6 * scale} are needed"
         )
     held_out = round(HELD_OUT_SHARE * longer)
     along = slice(0, (longer - held_out - 1) * scale), slice((longer - held_out) * scale, longer * scale)
@@ -168,7 +168,7 @@ def in_units(model: FusionModel, offset: float, unit: float, response: Response)
     return model
 
 
-def _train(y: torch.Tensor, x_m: torch.Tensor, val: torch.Tensor, degrade: Degradation, config: training.TrainingConfig, preset: str,
+def _train(y: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, config: training.TrainingConfig, preset: str,
            progress: bool) -> FusionModel:  # fmt: skip
     """A network that has learnt from an HSI and the MSI measured with it, (C, h, w) and (M, h, w)."""
     crop = min(config.crop, *(length // degrade.scale * degrade.scale for length in y.shape[1:]))
@@ -176,11 +176,10 @@ def _train(y: torch.Tensor, x_m: torch.Tensor, val: torch.Tensor, degrade: Degra
     torch.manual_seed(config.seed)
     network = S3RNet.from_preset(preset, len(y), len(x_m), scale=degrade.scale)
     model = FusionModel(network, degrade, "band", "injection", y, x_m=[x_m])
-    scenes = []
-    for name, cube in (("training part", torch.cat([y, x_m])), ("held-out part", val)):
-        unknown = torch.full((len(cube),), torch.nan)
-        scenes.append(Scene(cube, unknown, unknown, None, name, 1.0, 0.0))
-    training.fit(model, *scenes, config, progress=progress)
+    with_msi, alone = (
+        Scene(cube, torch.zeros(len(cube)), torch.zeros(len(cube)), None, "training part", 1.0, 0.0) for cube in (torch.cat([y, x_m]), y)
+    )
+    training.fit(model, with_msi, alone, config, progress=progress)
     return model.eval()
 
 

@@ -87,10 +87,11 @@ def align(x_h: torch.Tensor, x_m: torch.Tensor, scale: int, psf_sigma: float | N
     """
     side = [min(length, LARGEST) for length in x_h.shape[1:]]
     x_h, x_m = _centre(x_h, side), _centre(x_m, [length * scale for length in side])
-    sigma = psf_sigma or TYPICAL_PSF_SIGMA * scale
+    sigma = TYPICAL_PSF_SIGMA * scale if psf_sigma is None else psf_sigma
     top, left, correlation = _correlate(x_h, x_m, scale, sigma)
 
-    margin = 1 + math.ceil(max(abs(top), abs(left)) / scale)  # LR pixels at the border, whose PSF reaches out of the image
+    # LR pixels at the border, whose PSF reaches out of the image
+    margin = min(1 + math.ceil(max(abs(top), abs(left)) / scale), min(side) // 4)
     inside = [slice(margin, length - margin) for length in x_h.shape[1:]]
     hsi = _standardise(x_h[:, *inside]).flatten(1)
     basis = torch.linalg.svd(hsi, full_matrices=False)[2][: max(1, min(20, hsi.shape[1] // 10))]
@@ -98,18 +99,18 @@ def align(x_h: torch.Tensor, x_m: torch.Tensor, scale: int, psf_sigma: float | N
     msi = _mix(_whitening(msi), msi)
 
     def misfit(parameters: np.ndarray) -> float:
-        width = psf_sigma or scale * math.exp(parameters[2])
+        width = scale * math.exp(parameters[2]) if psf_sigma is None else psf_sigma
         rows, columns = (_shifted_blur(length, scale, width, by) for length, by in zip(msi.shape[1:], parameters))
         low = _standardise((rows @ msi @ columns.mT)[:, *inside]).flatten(1)
         return float((low - low @ basis.mT @ basis).square().mean())
 
     start, step = np.array([top, left, math.log(sigma / scale)]), np.array([0.5, 0.5, 0.3])
     bounds = [(top - scale, top + scale), (left - scale, left + scale), np.log(PSF_SIGMA_BOUNDS)]
-    if psf_sigma:
+    if psf_sigma is not None:
         start, step, bounds = start[:2], step[:2], bounds[:2]
     simplex = np.concatenate([start[None], start + np.diag(step)])
     found = minimize(misfit, start, method="Nelder-Mead", bounds=bounds, options={"initial_simplex": simplex, "xatol": 1e-3}).x
-    return Alignment(float(found[0]), float(found[1]), psf_sigma or scale * math.exp(found[2]), correlation)
+    return Alignment(*found[:2].tolist(), scale * math.exp(found[2]) if psf_sigma is None else psf_sigma, correlation)
 
 
 def _correlate(x_h: torch.Tensor, x_m: torch.Tensor, scale: int, psf_sigma: float) -> tuple[int, int, float]:
@@ -199,8 +200,8 @@ def _whitening(x: torch.Tensor, share: float = 0.02, most: int = 4) -> torch.Ten
     """
     pixels = x.flatten(1) - x.flatten(1).mean(1, keepdim=True)
     variance, vectors = torch.linalg.eigh(pixels @ pixels.mT / pixels.shape[1])
-    keep = variance.flip(0)[:most] > share * variance.sum()
-    return (vectors.flip(1)[:, :most] / variance.flip(0)[:most].sqrt())[:, keep].mT
+    variance, vectors = variance.flip(0)[:most].clamp_min(1e-12), vectors.flip(1)[:, :most]
+    return (vectors / variance.sqrt())[:, variance >= share * variance.sum()].mT
 
 
 def _mix(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

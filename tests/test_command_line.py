@@ -35,7 +35,9 @@ def pair(tmp_path, small_val, degrade6):
     return tmp_path / "hsi.npy", tmp_path / "msi.npz"
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "robustness", "ablate", "fuse", "complexity", "notebooks", "labs"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "compare", "robustness", "ablate", "adapt", "fuse", "complexity", "notebooks", "labs"]
+)
 def test_every_command_explains_itself(command):
     shown = run(command, "--help")
     assert shown.returncode == 0 and "usage: python -m s3rnet_lite " + command in shown.stdout

@@ -147,5 +147,5 @@ def test_sentinel_2a_reads_the_centroid_of_each_band_and_keeps_the_order_asked_f
 def test_sentinel_2a_names_bad_input():
     with pytest.raises(ValueError, match=r"bands: expected names out of .*got \('2', '10'\)"):
         sensors.sentinel2a(WIDE_GRID, ("2", "10"))
-    with pytest.raises(ValueError, match="Sentinel-2A band 11 .*no support"):
+    with pytest.raises(ValueError, match=r"Sentinel-2A band 11 .*no support"):
         sensors.sentinel2a(np.arange(400.0, 1000.0, 10.0))
