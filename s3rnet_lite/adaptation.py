@@ -52,8 +52,9 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
     Wald's protocol: the two are blurred and decimated once more; then the LR-HSI is the reference of the reduced pair, and S3RNet
     (`preset`, in a `FusionModel` with skip "injection") learns to restore it, on the first three quarters of its longer side.
     The last quarter, behind a gap, is held out: there the network and the classical methods, which see the whole reduced
-    pair as they would see the whole pair, are scored. (PSF, SRF and gains, which all methods share, come from the whole pair.) Then the network fuses the pair itself, at a resolution that it was not
-    trained at. The report says what that costs where it can: consistency with both inputs, and QNR.
+    pair as they would see the whole pair, are scored. (PSF, SRF and gains, which all methods share, come from the whole pair.)
+    Then the network fuses the pair itself, at a resolution that it was not trained at. The report says what that costs where
+    it can: consistency with both inputs, and QNR.
 
     Args:
         scale: ratio of pixel sizes; from the sizes if None, and compared with them otherwise.

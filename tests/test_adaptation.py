@@ -13,7 +13,7 @@ import scipy.ndimage
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from image_files import write_envi
+from image_files import braces, write_envi
 
 from s3rnet_lite import Degradation, adaptation, adaptation_files, baselines, formats, metrics, sensors, training
 from s3rnet_lite.fusion import FusionModel
@@ -131,7 +131,7 @@ def test_splits_are_apart_and_on_the_grid(scale, rows, columns, more):
 def test_a_shifted_pair_is_refused_with_its_shift(other_sensor, shift):
     _, x_h, x_m, *_ = other_sensor
     moved = torch.from_numpy(scipy.ndimage.shift(x_m.double().numpy(), (0, *shift), order=3, mode="mirror")).float()
-    with pytest.raises(ValueError, match="x_m: expected to be aligned with x_h to 0.5 HR pixels") as error:
+    with pytest.raises(ValueError, match="x_m: expected to be aligned with x_h") as error:
         adaptation.adapt(x_h, moved, config=TINY, progress=False)
     numbers = [float(number) for number in re.findall(r"[+-]\d+\.\d+", str(error.value))]
     assert numbers == pytest.approx(shift, abs=0.1)
@@ -171,7 +171,7 @@ def run(*arguments) -> subprocess.CompletedProcess:
 
 
 def map_info(pixel: float, left: float = 500_000.0) -> str:
-    return "{UTM, 1, 1, %f, 4480000, %f, %f, 16, North, WGS-84, units=Meters}" % (left, pixel, pixel)
+    return braces(["UTM", 1, 1, left, 4_480_000, pixel, pixel, 16, "North", "WGS-84", "units=Meters"])
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +179,8 @@ def envi_pair(other_sensor, tmp_path_factory):
     """The pair as ENVI files: the HSI in uint16 with one bad band more, the MSI in float32; both say where they lie."""
     _, x_h, x_m, wavelengths, _ = other_sensor
     numbers = np.concatenate([np.rint(10 * x_h.numpy()), np.full((1, 24, 24), 60_000)]).astype(np.uint16)
-    fields = {"wavelength": "{%s}" % ", ".join(f"{nm:.3f}" for nm in [*wavelengths.tolist(), 2499.0]), "wavelength_units": "Nanometers"}
-    fields |= {"bbl": "{%s}" % ", ".join("1" * 120 + "0"), "reflectance_scale_factor": 10}
+    fields = {"wavelength": braces([*wavelengths.tolist(), 2499.0]), "wavelength_units": "Nanometers"}
+    fields |= {"bbl": braces([1] * 120 + [0]), "reflectance_scale_factor": 10}
     folders = [tmp_path_factory.mktemp(name) for name in ("hsi", "msi")]
     return write_envi(folders[0], numbers, map_info=map_info(80), **fields), write_envi(folders[1], x_m.numpy(), map_info=map_info(20))
 
