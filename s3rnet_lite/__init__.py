@@ -1,6 +1,7 @@
 """S3RNet (arXiv 2501.07953) rebuilt, questioned and run: hyperspectral and multispectral image fusion."""
 
 from . import (
+    adaptation,
     baselines,
     cka,
     comparison,
@@ -27,6 +28,6 @@ from .ssawb import SSAWB
 
 __all__ = [
     "DFAB", "MBFN", "SSAWB", "Degradation", "S3RNet", "Scene",
-    "baselines", "cka", "comparison", "complexity", "degradation", "energy", "evaluation", "formats", "losses", "metrics", "networks",
-    "peers", "robustness", "scenes", "sensors", "training",
+    "adaptation", "baselines", "cka", "comparison", "complexity", "degradation", "energy", "evaluation", "formats", "losses", "metrics",
+    "networks", "peers", "robustness", "scenes", "sensors", "training",
 ]  # fmt: skip

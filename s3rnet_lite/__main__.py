@@ -14,6 +14,8 @@ import torch
 
 from . import (
     ablations,
+    adaptation,
+    adaptation_files,
     comparison,
     complexity,
     evaluation,
@@ -148,6 +150,14 @@ def ablate(arguments: argparse.Namespace) -> None:
     }  # fmt: skip
     files.write_json(arguments.out, content)
     print(f"Wrote {arguments.out}")
+
+
+def adapt(arguments: argparse.Namespace) -> None:
+    """Fuse one pair of your own without ground truth: learn on the pair degraded once more, and report what can be known."""
+    config = replace(adaptation.CONFIG, seed=arguments.seed, steps=arguments.steps)
+    found, written = adaptation_files.run(arguments.hsi, arguments.msi, arguments.out, arguments.srf, arguments.psf_sigma, config)
+    _print_table(found.report["held_out"]["scores"])
+    print(found.report["recommendation"], *(f"Wrote {path}" for path in written), sep="\n")
 
 
 def fuse(arguments: argparse.Namespace) -> None:
@@ -301,6 +311,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--steps", type=int, default=300, help="weight updates of each variant (default: 300)")
     one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
     one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
+
+    one = command("adapt", adapt)
+    one.add_argument("--hsi", type=Path, required=True, help="LR-HSI, any units: .hdr (ENVI), .tif, .mat, .h5, .npy")
+    one.add_argument("--msi", type=Path, required=True, help="HR-MSI of the same footprint")
+    one.add_argument("--out", type=Path, required=True, help="HR-HSI to write: .npy or .hdr; model, report and picture go beside it")
+    one.add_argument("--srf", help=f"{' or '.join(adaptation_files.SENSORS)}, or a .csv or .npy file (default: estimated)")
+    one.add_argument("--psf-sigma", type=float, help="standard deviation of the HSI's PSF in HR pixels (default: estimated)")
+    one.add_argument("--steps", type=int, default=adaptation.CONFIG.steps, help=f"weight updates (default: {adaptation.CONFIG.steps})")
+    one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
 
     one = command("fuse", fuse)
     one.add_argument("--hsi", type=Path, required=True, help="LR-HSI: .npy (bands, height, width), .hdr (ENVI), .tif, .mat, .h5")

@@ -36,7 +36,7 @@ def gsa(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Ten
     the blurred MSI band. What the MSI band has beyond the intensity is detail, added with the gain cov(band, intensity) /
     var(intensity) (B. Aiazzi et al., 2007; by groups as in the review of N. Yokoya et al., 2017).
     """
-    chosen, low = _followed_band(x_h, x_m, degrade)
+    chosen, low = followed_band(x_h, x_m, degrade)
     x_h_up = bicubic(x_h, x_m, degrade)
     fused = torch.empty_like(x_h_up)
     for band in chosen.unique():
@@ -52,7 +52,7 @@ def sfim(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Te
 
     Smoothed means seen through the LR sensor and upsampled. Where that is dark (below 0.001), the ratio is bounded.
     """
-    chosen, low = _followed_band(x_h, x_m, degrade)
+    chosen, low = followed_band(x_h, x_m, degrade)
     ratio = x_m / upsample(low, degrade.scale, "bicubic").clamp_min(1e-3)
     return bicubic(x_h, x_m, degrade) * ratio[chosen]
 
@@ -63,7 +63,7 @@ def mtf_glp(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch
     Source: M. Selva et al., "Hyper-sharpening: a first approach on SIM-GA data", 2015. Their synthesised band, a regression
     on all MSI bands instead of one, is `detail_injection`.
     """
-    chosen, low = _followed_band(x_h, x_m, degrade)
+    chosen, low = followed_band(x_h, x_m, degrade)
     return inject(x_h, _gain(x_h, low[chosen]) * x_m[chosen], degrade)
 
 
@@ -233,7 +233,7 @@ def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes:
     return guess + upsample(missing, degrade.scale, "bicubic")
 
 
-def _followed_band(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> tuple[torch.Tensor, torch.Tensor]:
+def followed_band(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> tuple[torch.Tensor, torch.Tensor]:
     """For each HSI band the MSI band it correlates with best at low resolution (C,), and the MSI at that resolution (M, h, w)."""
     low = degrade.spatial(x_m)
     hsi, msi = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (x_h, low))

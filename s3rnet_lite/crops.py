@@ -42,7 +42,7 @@ class CropSampler:
 
     Args:
         references: images (C, H, W), float32 in [0, 1], or uint16 that stand for [0, 1] (views of memory maps, say: only
-            what a crop needs is read).
+            what a crop needs is read). M more bands than the SRF's C are a measured HR-MSI; without them the SRF computes it.
         degrade: gives the inputs.
         crop, mixing, snr_db: as explained in `training.TrainingConfig`.
 
@@ -76,14 +76,15 @@ class CropSampler:
             return Crops(y, None, None)
         snr_db = _one_of(self.snr_db, generator)
         small = self.crop // self.degrade.scale
-        return Crops(y, torch.empty(size, y.shape[1], small, small).normal_(generator=generator)[part], snr_db)
+        return Crops(y, torch.empty(size, self.degrade.srf.shape[1], small, small).normal_(generator=generator)[part], snr_db)
 
     def degraded(self, crops: Crops) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x_h, x_m and y of these crops, on the device they are on."""
-        x_h = self.degrade.spatial(crops.y)
+        y, measured = crops.y.tensor_split([self.degrade.srf.shape[1]], dim=1)
+        x_h = self.degrade.spatial(y)
         if crops.noise is not None:
             x_h = x_h + noise_deviation(x_h, crops.snr_db) * crops.noise
-        return x_h, self.degrade.spectral(crops.y), crops.y
+        return x_h, measured if measured.shape[1] else self.degrade.spectral(y), y
 
     def _window(self, generator: torch.Generator) -> tuple[int, int, int, int, int]:
         """Which reference, top, left, quarter turns, and whether it is flipped."""

@@ -33,12 +33,14 @@ class FusionModel(nn.Module):
         scaling, skip, denoise: see above.
         y: training HR-HSI (C, H, W) or a list of them, from which the statistics are taken; None leaves placeholders for
             a checkpoint to fill.
+        x_m: the HR-MSI (M, H, W) measured with each training HR-HSI; None computes them with the SRF.
 
     Raises:
         ValueError: an unknown scaling or skip; from `forward`, inputs that do not belong together.
     """
 
-    def __init__(self, network: nn.Module, degrade: Degradation, scaling: str, skip: str, y=None, denoise: bool = False):
+    def __init__(self, network: nn.Module, degrade: Degradation, scaling: str, skip: str, y=None, denoise: bool = False,
+                 x_m: list[torch.Tensor] | None = None):  # fmt: skip
         super().__init__()
         if scaling not in SCALINGS:
             raise ValueError(f"scaling: expected one of {SCALINGS}, got {scaling!r}")
@@ -55,7 +57,7 @@ class FusionModel(nn.Module):
         references = [y] if isinstance(y, torch.Tensor) else y
         self.denoiser = WienerDenoiser(degrade, references) if denoise else None
         if references is not None:
-            self._fit(references)
+            self._fit(references, x_m or [degrade.spectral(y) for y in references])
 
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         check_pair(x_h, x_m, self.degrade.scale, self.degrade.srf.shape[1], self.degrade.srf.shape[0])
@@ -80,15 +82,15 @@ class FusionModel(nn.Module):
             return output + baselines.bilinear(x_h, x_m, self.degrade)
         return baselines.inject(x_h, baselines.apply_regression(self.regression, x_m) + output, self.degrade, passes=2)
 
-    def _fit(self, references: list[torch.Tensor]) -> None:
+    def _fit(self, references: list[torch.Tensor], x_m: list[torch.Tensor]) -> None:
         """Statistics and regression from training pixels only."""
         if self.skip == "injection":
-            pixels = torch.cat([y.flatten(1) for y in references], dim=1)[..., None]
-            self.regression.copy_(baselines.fit_regression(self.degrade.spectral(pixels), pixels))
+            seen, pixels = (torch.cat([image.flatten(1) for image in images], dim=1)[..., None] for images in (x_m, references))
+            self.regression.copy_(baselines.fit_regression(seen, pixels))
         if self.skip != "none":
             self.output_mean.zero_()
         if self.scaling == "band":
-            x_h, x_m = [self.degrade.spatial(y) for y in references], [self.degrade.spectral(y) for y in references]
+            x_h = [self.degrade.spatial(y) for y in references]
             targets = [y - self._finish(torch.zeros_like(y) if self.skip != "none" else 0, h, m) for y, h, m in zip(references, x_h, x_m)]
             for name, images in (("hsi", x_h), ("msi", x_m), ("output", targets)):
                 values = torch.cat([image.flatten(1) for image in images], dim=1)

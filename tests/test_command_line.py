@@ -43,6 +43,7 @@ def pair(tmp_path, small_val, degrade6):
         "compare",
         "robustness",
         "ablate",
+        "adapt",
         "fuse",
         "fuse-benchmark",
         "prepare",

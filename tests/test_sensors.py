@@ -131,3 +131,21 @@ def test_four_bands_leave_the_shortwave_infrared_of_indian_pines_unseen_and_six_
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         sensors.landsat_tm(**arguments)
+
+
+def test_sentinel_2a_reads_the_centroid_of_each_band_and_keeps_the_order_asked_for():
+    """On a spectrum that is its own wavelength; ESA publishes 492, 560, 665 and 865 nm for bands 2, 3, 4 and 8A."""
+    names = ("8A", "2", "3", "4")
+    srf = sensors.sentinel2a(WIDE_GRID, names)
+    np.testing.assert_allclose(srf.double().numpy() @ WIDE_GRID, [864.7, 492.4, 559.8, 664.6], atol=1.5)
+    everything = sensors.sentinel2a(WIDE_GRID)
+    assert everything.shape == (10, len(WIDE_GRID)) and bool((everything >= 0).all())
+    np.testing.assert_allclose(everything.sum(1).numpy(), 1, atol=1e-6)
+    torch.testing.assert_close(everything[sensors.SENTINEL2_BANDS.index("8A")], srf[0])
+
+
+def test_sentinel_2a_names_bad_input():
+    with pytest.raises(ValueError, match=r"bands: expected names out of .*got \('2', '10'\)"):
+        sensors.sentinel2a(WIDE_GRID, ("2", "10"))
+    with pytest.raises(ValueError, match=r"Sentinel-2A band 11 .*no support"):
+        sensors.sentinel2a(np.arange(400.0, 1000.0, 10.0))
