@@ -1,4 +1,4 @@
-# make run | make test | make lab | make notebooks | make format | make checkpoints | make results | make comparison | make robustness
+# make run | make test | make lab | make gpu | make notebooks | make format | make checkpoints | make results | make comparison | make robustness | make speed
 .DEFAULT_GOAL := run
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ BIN := .venv/bin
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.PHONY: run test lab notebooks format checkpoints results comparison robustness
+.PHONY: run test lab gpu notebooks format checkpoints results comparison robustness speed
 run: .venv/ready
 	$(BIN)/python -m s3rnet_lite notebooks
 	$(BIN)/python -m s3rnet_lite evaluate --checkpoint data/s3rnet_lite_4bands.safetensors
@@ -23,6 +23,11 @@ test: .venv/ready
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+# On a machine with a CUDA GPU: times and trains the paper's network; run again, it goes on. Without a GPU: the same path at tiny size.
+MINUTES ?= 8
+gpu: .venv/ready
+	$(BIN)/python -m s3rnet_lite gpu --minutes $(MINUTES)
 
 format: .venv/ready
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -67,3 +72,8 @@ robustness: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite robustness --network s3rnet --recipe bare published denoised --seeds 3
 	mkdir -p data/robustness
 	cp runs/robustness/published_none_s3rnet_seed0.* runs/robustness/published_35dB_s3rnet_seed0.* data/robustness/
+
+# The fast path against the plain equations, and fusion of large images; half an hour on two cores, which should do nothing else.
+speed: .venv/ready
+	$(BIN)/python -m s3rnet_lite benchmark --out data/results/benchmark_cpu.json
+	$(BIN)/python -m s3rnet_lite fuse-benchmark --out data/results/tiling.json

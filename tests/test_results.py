@@ -20,6 +20,8 @@ def test_every_stored_result_says_where_it_comes_from(path):
         assert path.name in (REPOSITORY / facts["command"].split()[0]).read_text()
     elif path.parent.name in ("comparison", "robustness"):  # one command, many files
         assert facts["command"].startswith(f"python -m s3rnet_lite {path.parent.name.replace('comparison', 'compare')}")
+    elif path.name.startswith("gpu_"):  # one command, two files a kind of GPU
+        assert facts["command"].startswith("python -m s3rnet_lite gpu")
     else:
         assert facts["command"].startswith("python -m s3rnet_lite ") and path.name in facts["command"]
     assert len(facts["git_commit"]) == 40
