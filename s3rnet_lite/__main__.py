@@ -217,9 +217,11 @@ def compare_with_plain(arguments: argparse.Namespace) -> None:
 
 def run_notebooks(arguments: argparse.Namespace) -> None:
     """Execute every chapter; the executed copies go to runs/notebooks/, or into the chapters themselves."""
-    from . import notebooks  # here, because importing nbformat takes seconds that the other commands need not wait
+    from . import notebooks, readme  # here, because importing nbformat takes seconds that the other commands need not wait
 
     notebooks.execute(arguments.in_place)
+    if arguments.in_place:
+        readme.write()
     where = notebooks.FOLDER if arguments.in_place else notebooks.EXECUTED_COPIES
     print(f"Executed chapters: {where}\nFigures: {notebooks.REPOSITORY / 'figures'}")
 

@@ -8,7 +8,8 @@ import re
 import nbformat
 import pytest
 
-from s3rnet_lite.notebooks import README_TABLES, chapters, markers
+from s3rnet_lite.notebooks import chapters
+from s3rnet_lite.readme import TABLES, markers
 from s3rnet_lite.results import REPOSITORY
 
 SECTIONS = ("## Prerequisites", "## Exercises", "## Quiz", "## Recap", "## What's next", "## References")
@@ -110,11 +111,11 @@ def test_links_inside_the_repository_lead_somewhere(chapter):
         assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("name", README_TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_the_tables_of_the_readme_are_the_generated_ones(name):
     begin, end = markers(name)
     readme = (REPOSITORY / "README.md").read_text()
-    assert readme.split(begin)[1].split(end)[0].strip() == README_TABLES[name]()
+    assert readme.split(begin)[1].split(end)[0].strip() == TABLES[name]()
 
 
 def test_links_in_the_readme_lead_somewhere():
