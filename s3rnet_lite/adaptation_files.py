@@ -131,12 +131,13 @@ def draw(found: Adaptation, x_h: torch.Tensor, x_m: torch.Tensor, wavelengths_nm
         shown = axis.imshow(error.numpy(), cmap="cividis", vmin=0, vmax=largest, interpolation="nearest")
         corner, width, height = (columns.start - 0.5, rows.start - 0.5), columns.stop - columns.start, rows.stop - rows.start
         axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=2))
-        axis.set(title=f"reduced pair, error of {name}\n(held out: white frame)", xticks=[], yticks=[])
-    figure.colorbar(shown, ax=axes[1, :2], label="RMSE over bands, HSI's unit", shrink=0.8)
+        axis.set(title=f"error of {name}", xticks=[], yticks=[])
+    label = "reduced pair: RMSE over bands, unit of the HSI; white frame: held out"
+    figure.colorbar(shown, ax=axes[1, :2], label=label, location="bottom", shrink=0.8)
     names = found.report["ranking"][::-1]
     values = [found.report["held_out"]["scores"][name]["psnr_pooled_scene_peak"] for name in names]
     axes[1, 2].barh(names, values, color=["#d55e00" if name == NETWORK else "#0072b2" for name in names])
-    axes[1, 2].set(title="held-out pixels", xlabel="pooled PSNR [dB]", xlim=(min(values) - 2, max(values) + 1))
+    axes[1, 2].set(title="reduced pair, held-out pixels", xlabel="pooled PSNR [dB]", xlim=(min(values) - 2, max(values) + 1))
     return figure
 
 
