@@ -160,7 +160,7 @@ def fit(model: nn.Module, train: Scene | list[Scene], val: Scene, config: Traini
         x_h, x_m, y = sampler.batch(config.batch_size, generator)
         if config.snr_db is not None:
             x_h = add_noise(x_h, _draw_snr(config.snr_db, generator), generator)
-        x_h, x_m, y = (fabric.to_device(x).contiguous(memory_format=torch.channels_last) for x in (x_h, x_m, y))
+        x_h, x_m, y = (fabric.to_device(x) for x in (x_h, x_m, y))  # the network chooses its own layout
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * group["factor"] * _schedule(step, config)
         band_scale = model.output_spread.flatten() if config.standardised_l1 else None
