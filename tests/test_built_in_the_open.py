@@ -7,7 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from s3rnet_lite import Degradation, baselines, cka, degradation, dfab, energy, mbfn, metrics, robustness, sensors, ssawb
+from s3rnet_lite import (
+    Degradation,
+    S3RNet,
+    baselines,
+    cka,
+    complexity,
+    degradation,
+    dfab,
+    energy,
+    mbfn,
+    metrics,
+    robustness,
+    roofline,
+    sensors,
+    ssawb,
+)
+from s3rnet_lite.devices import changed_forward
 from s3rnet_lite.notebooks import FOLDER
 
 
@@ -131,3 +147,29 @@ def test_chapter_11_builds_the_crossing_and_the_shares_of_variance():
         assert built["crossing"]([40, 30, 25, 20, 15, 10], scores, level) == robustness.crossing([40, 30, 25, 20, 15, 10], scores, level)
     table = generator.uniform(20, 40, (11, 3))
     np.testing.assert_allclose(built["split_variance"](table), list(robustness.shares_of_variance(table).values()))
+
+
+def test_chapter_10_builds_the_roofline():
+    built = definitions("10")
+    with torch.device("meta"):
+        network = S3RNet(8, 3, width=8, growth=4, residual_groups=(1, 1, 2, 1))
+        x_h, x_m = torch.empty(1, 8, 8, 8), torch.empty(1, 3, 32, 32)
+    with torch.no_grad(), built["Listener"]() as listener:
+        network(x_h, x_m)
+    ours = roofline.operations(network, x_h, x_m)
+    assert listener.heard == [(one.kind, one.flops, one.numbers) for one in ours]
+    first = next(one for one in ours if one.module == "mbfn.k.0")
+    assert built["intensity_of"](3, 8, 3, 32 * 32, 2) == pytest.approx(first.intensity("float16"))
+    card = roofline.cards()["L4"]
+    for intensity in (1.0, 150.0, 1000.0):
+        assert built["roof"](intensity, card.peaks["TF32"], card.bandwidth) == card.attainable(intensity, "TF32")
+    assert built["hours"](1e9, 5e6, 1e14, 0.3, 4) == roofline.training_hours(1e9, 5e6, 1e14, 0.3, 4)
+
+
+def test_chapter_10_builds_the_checkpointing():
+    network, (x_h, x_m) = S3RNet(8, 3, width=8, growth=4, residual_groups=(1, 1, 2, 1)), (torch.rand(1, 8, 8, 8), torch.rand(1, 3, 32, 32))
+    with changed_forward(network, checkpoint_activations=True):
+        ours = complexity.peak_memory(network, x_h, x_m, keep_for_backward=True)
+    plain = complexity.peak_memory(network, x_h, x_m, keep_for_backward=True)
+    built = definitions("10")["with_checkpoints"](network)
+    assert complexity.peak_memory(built, x_h, x_m, keep_for_backward=True) == ours < plain
