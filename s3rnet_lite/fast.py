@@ -4,7 +4,7 @@ Written as printed, the network keeps a CPU busy between the convolutions: image
 every layer of a dense block copies all features before it, every activation and residual fills a new tensor. Here
 
 - images are stored channels last, which is how the convolutions of a CPU want them;
-- a convolution of a concatenation is a sum of convolutions, W Cat(a, b) = W_a a + W_b b, each added where the sum lies;
+- a convolution of a concatenation is a sum of convolutions, W Cat(a, b) = W_a a + W_b b, the second added where the first lies;
 - activations, residuals and gates work in place, and features are freed after their last use;
 - Q and V stay at low resolution until the four branches meet.
 
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-FITS_IN_CACHE = 2**20  # numbers; below this, copying costs less than calling one more convolution
+FITS_IN_CACHE = 2**18  # numbers in the first of several images
 _enabled = True
 
 
@@ -70,13 +70,14 @@ def _branch(branch: nn.Sequential, *images: torch.Tensor) -> torch.Tensor:
 
 
 def dense_block(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """`DFAB.forward`."""
-    x = x.contiguous(memory_format=torch.channels_last)
-    first, *others, last = block.convolutions
-    grown = F.leaky_relu_(convolve(first, x), block.activation.negative_slope)
-    for convolution in others:
-        grown = torch.cat([grown, F.leaky_relu_(convolve(convolution, x, grown), block.activation.negative_slope)], dim=1)
-    y = convolve(last, x, grown)
+    """`DFAB.forward`, one feature more concatenated for each layer: to x, or apart from it."""
+    images = [x.contiguous(memory_format=torch.channels_last)]
+    apart = 0 if _concatenates(images[0]) else 1
+    *growing, last = block.convolutions
+    for convolution in growing:
+        new = F.leaky_relu_(convolve(convolution, *images), block.activation.negative_slope)
+        images = [*images[:apart], _joined(*images[apart:], new)]
+    y = convolve(last, *images)
     return torch.add(x, y, alpha=block.residual_scale, out=None if torch.is_grad_enabled() else y)
 
 
@@ -105,12 +106,21 @@ def convolve(convolution: nn.Conv2d, *images: torch.Tensor) -> torch.Tensor:
     if convolution.kernel_size == (1, 1):  # a matrix product over the channels, which lie last
         products = [F.linear(image.permute(0, 2, 3, 1), weight.flatten(1)) for image, weight in zip(images, weights)]
         return (sum(products) if convolution.bias is None else sum(products, convolution.bias)).permute(0, 3, 1, 2)
-    if len(images) == 1 or torch.is_grad_enabled() or sum(image.numel() for image in images) < FITS_IN_CACHE:
-        return convolution(torch.cat(images, dim=1))
+    if len(images) == 1 or _concatenates(images[0]):
+        return convolution(_joined(*images))
     total = F.conv2d(images[0], weights[0], convolution.bias, padding=convolution.padding)
     for image, weight in zip(images[1:], weights[1:]):
         add_convolution(total, image, weight, convolution.padding)
     return total
+
+
+def _joined(*images: torch.Tensor) -> torch.Tensor:
+    return images[0] if len(images) == 1 else torch.cat(images, dim=1)  # which would copy a single one
+
+
+def _concatenates(image: torch.Tensor) -> bool:
+    """Autograd keeps the inputs of a convolution whatever it is made of; and calls cost more than copies in the cache."""
+    return torch.is_grad_enabled() or image.numel() < FITS_IN_CACHE
 
 
 def add_convolution(total: torch.Tensor, image: torch.Tensor, weight: torch.Tensor, padding: Sequence[int]) -> None:
