@@ -84,7 +84,8 @@ def dense_block(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def fuse(ssawb: nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """`SSAWB.forward`."""
     features = (q, k, v, z + ssawb.attention(q, k, v))
-    gates = convolve(ssawb.gates[0], *features).sigmoid().split(1, dim=1)
+    convolution, activation = ssawb.gates
+    gates = activation(convolve(convolution, *features)).split(1, dim=1)
     total = gates[0] * q
     for gate, feature in zip(gates[1:], features[1:]):
         total.addcmul_(gate, feature)

@@ -220,3 +220,9 @@ def test_networks_are_stored_copied_and_counted_as_before(tmp_path):
 def test_branches_come_out_in_order():
     arguments = (6, 3, 4, 8, 4, (1, 1, 1, 1), 1, 3, 1, "bilinear")
     compare(randomised(MBFN(*arguments)), torch.randn(2, 6, 4, 5), torch.randn(2, 3, 16, 20))
+
+
+def test_another_activation_of_the_gates_is_obeyed():
+    module = randomised(SSAWB(8, 1, 4, True, None))
+    module.gates[1] = nn.Softmax(dim=1)
+    compare(module, *torch.randn(4, 1, 8, 6, 5))
