@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from . import (
     ablations,
@@ -84,17 +85,32 @@ def run_on_gpu(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Score checkpoints, if any, the classical methods and the noise ceiling on the Indian Pines test region."""
+    """Score checkpoints, if any, and classical methods on the Indian Pines test region, or on the test patches of a data set."""
     began = time.perf_counter()
     models = [training.load_checkpoint(path) for path in arguments.checkpoint]
     cards = [json.loads(path.with_suffix(".json").read_text()) for path in arguments.checkpoint]
-    region, _, test = scenes.split(scenes.indian_pines())
+    if arguments.data is None:
+        region, _, test = scenes.split(scenes.indian_pines())
+        degrade = Degradation(srf=sensors.landsat_tm(test.wavelengths_nm, arguments.msi_bands, test.fwhm_nm))
+    else:
+        from . import dataset
+
+        degrade = dataset.load(arguments.data).degradation(arguments.msi_bands)
     if models:
         degrade = models[0].degrade
-    else:
-        degrade = Degradation(srf=sensors.landsat_tm(test.wavelengths_nm, arguments.msi_bands, test.fwhm_nm))
     if any(model.degrade.card() != degrade.card() for model in models):
         raise ValueError("--checkpoint: the checkpoints were trained with different degradations; their scores cannot be compared")
+    if arguments.data is not None:
+        patches = len(dataset.references(arguments.data, "test"))
+        found = (dataset.scene(arguments.data, "test", index) for index in tqdm(range(patches), unit="patch"))
+        rows = evaluation.score_many(degrade, {path.name: model for path, model in zip(arguments.checkpoint, models)}, found)
+        _print_table(rows)
+        if arguments.out:
+            provenance = results.provenance(0, time.perf_counter() - began)
+            content = {"data": arguments.data.name, "patches": patches, "mean_scores": rows, "degradation": degrade.card()}
+            files.write_json(arguments.out, content | {"provenance": provenance})
+            print(f"Wrote {arguments.out}")
+        return
 
     rows = evaluation.score_baselines(degrade, region, test)
     networks = [
@@ -292,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command("evaluate", evaluate)
     one.add_argument("--checkpoint", type=Path, nargs="*", default=[], help=".safetensors files of equal degradation")
     one.add_argument("--msi-bands", type=int, choices=sensors.LANDSAT_TM_BANDS, default=6, help="without a checkpoint (default: 6)")
+    one.add_argument("--data", type=Path, help="a folder made by prepare: its test patches (default: Indian Pines)")
     one.add_argument("--out", type=Path, help="JSON file for the scores and where they come from")
 
     one = command("compare", compare)

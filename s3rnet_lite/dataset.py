@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from .degradation import Degradation
@@ -145,7 +146,12 @@ def prepare(folder: str | Path, sources: list[str | Path], simulated: int = 0, p
             if stored.exists():
                 _check_unchanged(stored, json.loads(stored.read_text())["settings"], settings | {"source_bytes_and_time": line.source})
         reads = sum(2 * len(grid(line.shape, patch)) for line in lines)
-        with tqdm(total=reads, unit="window", disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
+        # One thread in each worker's matrix products: threads that wait for one another spin, and made this several times slower.
+        with (
+            tqdm(total=reads, unit="window", disable=not progress) as bar,
+            threadpool_limits(1),
+            ThreadPoolExecutor(workers) as pool,
+        ):
             futures = [pool.submit(_verify_or_make, folder / "lines", line, settings, bar.update) for line in lines]
             try:
                 for future in as_completed(futures):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Iterable
 
 import torch
 
@@ -12,6 +14,7 @@ from .fusion import FusionModel
 from .scenes import Scene
 
 TRAINED_CLOSED_FORM = "detail injection, regression of the training region"
+QUICK_BASELINES = ("bicubic", "detail_injection", "sylvester")
 SKIP_ALONE = "the same, injected twice: a lite model's own skip"
 
 
@@ -65,6 +68,24 @@ def score_model(model: FusionModel, test: Scene) -> dict:
         },
         "psnr_pooled_network_without": {"lr_hsi": network_sees(True, False), "hr_msi": network_sees(False, True)},
     }
+
+
+def score_many(degrade: Degradation, models: dict[str, FusionModel], scenes: Iterable[Scene]) -> dict[str, dict[str, float]]:
+    """Mean over the scenes of `metrics.evaluate`, for three quick classical methods and each model; one scene in memory at a time.
+
+    Raises:
+        ValueError: no scene.
+    """
+    rows: dict[str, list[dict]] = {}
+    for scene in scenes:
+        x_h, x_m = degrade(scene.cube)
+        fused = {name: baselines.run(name, x_h, x_m, degrade) for name in QUICK_BASELINES}
+        fused |= {name: training.predict(model, scene)[0] for name, model in models.items()}
+        for name, y_hat in fused.items():
+            rows.setdefault(name, []).append(metrics.evaluate(y_hat, scene.cube, degrade.scale, scene.scale))
+    if not rows:
+        raise ValueError("scenes: expected at least one scene, got none")
+    return {name: {metric: statistics.fmean(row[metric] for row in own) for metric in own[0]} for name, own in rows.items()}
 
 
 def spatial_mean(x: torch.Tensor) -> torch.Tensor:
