@@ -11,7 +11,7 @@ import torch
 
 from . import baselines, calibration, metrics, no_reference, results, training
 from .calibration import Response
-from .degradation import Degradation
+from .degradation import Degradation, add_noise, gaussian_psf
 from .fusion import FusionModel
 from .s3rnet import S3RNet
 from .scenes import Scene
@@ -82,8 +82,12 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
 
     rows, columns = (length // scale * scale for length in x_h.shape[1:])
     reference, reduced_m = x_h[:, :rows, :columns], degrade.spatial(x_m)[:, :rows, :columns]
+    reduced_h = degrade.spatial(reference)
+    snr_db = lost_noise(reference, reduced_h, degrade)
+    if snr_db is not None:
+        reduced_h, config = add_noise(reduced_h, snr_db, torch.Generator().manual_seed(config.seed)), replace(config, snr_db=snr_db)
     model = _train(reference[:, *train], reduced_m[:, *train], degrade, config, preset, progress)
-    reduced = {name: y_hat - reference for name, y_hat in _fuse(model, degrade.spatial(reference), reduced_m).items()}
+    reduced = {name: y_hat - reference for name, y_hat in _fuse(model, reduced_h, reduced_m).items()}
     scores = {
         name: metrics.evaluate((reference + error)[:, *held_out], reference[:, *held_out], scale, unit) for name, error in reduced.items()
     }
@@ -105,6 +109,7 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
             name: {"consistency": _consistency(y_hat, x_h, x_m, degrade)} | no_reference.qnr(y_hat, x_h, x_m, degrade)
             for name, y_hat in fused.items()
         },
+        "snr_db_of_added_noise": snr_db,
         "training": {"preset": preset, "lr_rows": _ends(train[0]), "lr_columns": _ends(train[1]), "config": asdict(config)},
         "degradation": degrade.card(),
         "provenance": results.provenance(config.seed, time.perf_counter() - began),
@@ -133,6 +138,19 @@ def split(height: int, width: int, scale: int) -> tuple[tuple[slice, slice], tup
     along = slice(0, (longer - held_out - 1) * scale), slice((longer - held_out) * scale, longer * scale)
     across = slice(0, shorter * scale)
     return tuple((across, part) if width >= height else (part, across) for part in along)
+
+
+def lost_noise(x_h: torch.Tensor, reduced_h: torch.Tensor, degrade: Degradation) -> float | None:
+    """The SNR in dB at which noise has to be added to a degraded LR-HSI for it to be as noisy as the LR-HSI itself.
+
+    None where noise cannot be told from signal: too few pixels for so many bands, or bands that depend on each other exactly.
+    """
+    try:
+        variance = metrics.estimate_noise(x_h).square().mean()
+    except ValueError:
+        return None
+    kept = gaussian_psf(degrade.psf_sigma, degrade.scale) @ gaussian_psf(degrade.psf_sigma, degrade.scale)
+    return float(10 * torch.log10(reduced_h.double().square().mean() / (variance * (1 - kept**2))))
 
 
 def check_alignment(alignment: calibration.Alignment) -> None:
