@@ -52,18 +52,18 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
     Wald's protocol: the two are blurred and decimated once more; then the LR-HSI is the reference of the reduced pair, and S3RNet
     (`preset`, in a `FusionModel` with skip "injection") learns to restore it, on the first three quarters of its longer side.
     The last quarter, behind a gap, is held out: there the network and the classical methods, which see the whole reduced
-    pair as they would see the whole pair, are scored. (PSF, SRF and gains, which all methods share, come from the whole pair.)
-    Then the network fuses the pair itself, at a resolution that it was not trained at. The report says what that costs where
-    it can: consistency with both inputs, and QNR. Two things no held-out pixel can tell: the full-size image has finer detail,
-    and a noisier LR-HSI, because the second blur averages noise away; so a small lead of a method that hands the LR-HSI's
-    noise on, as the network's skip does, may be lost there.
+    pair as they would see the whole pair, are scored. (PSF, SRF, gains and noise, which all methods share, come from the whole
+    pair.) The second blur would average the LR-HSI's noise away and so flatter methods that hand noise on; as much as is lost is
+    added again, in training and in the scores. Then the network fuses the pair itself, at a resolution that it was not trained
+    at. The report says what that costs where it can: consistency with both inputs, and QNR. What no held-out pixel can tell: the
+    full-size image has finer detail, so close orders may change there.
 
     Args:
         scale: ratio of pixel sizes; from the sizes if None, and compared with them otherwise.
         srf: (M, C) spectral response, rows in proportion; estimated from the pair if None. Gains and offsets of the MSI are
             always estimated.
         psf_sigma: standard deviation of the HSI's PSF in HR pixels; estimated if None.
-        config: of the training; the crop shrinks to what fits the reduced problem.
+        config: of the training; the crop shrinks to what fits the reduced problem, and `snr_db` comes from the pair.
 
     Raises:
         TypeError, ValueError: inputs that are no finite images of one footprint, show different places or are shifted by more than
@@ -84,8 +84,9 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
     reference, reduced_m = x_h[:, :rows, :columns], degrade.spatial(x_m)[:, :rows, :columns]
     reduced_h = degrade.spatial(reference)
     snr_db = lost_noise(reference, reduced_h, degrade)
+    config = replace(config, snr_db=snr_db)
     if snr_db is not None:
-        reduced_h, config = add_noise(reduced_h, snr_db, torch.Generator().manual_seed(config.seed)), replace(config, snr_db=snr_db)
+        reduced_h = add_noise(reduced_h, snr_db, torch.Generator().manual_seed(config.seed))
     model = _train(reference[:, *train], reduced_m[:, *train], degrade, config, preset, progress)
     reduced = {name: y_hat - reference for name, y_hat in _fuse(model, reduced_h, reduced_m).items()}
     scores = {
@@ -109,7 +110,6 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
             name: {"consistency": _consistency(y_hat, x_h, x_m, degrade)} | no_reference.qnr(y_hat, x_h, x_m, degrade)
             for name, y_hat in fused.items()
         },
-        "snr_db_of_added_noise": snr_db,
         "training": {"preset": preset, "lr_rows": _ends(train[0]), "lr_columns": _ends(train[1]), "config": asdict(config)},
         "degradation": degrade.card(),
         "provenance": results.provenance(config.seed, time.perf_counter() - began),
@@ -143,6 +143,7 @@ def split(height: int, width: int, scale: int) -> tuple[tuple[slice, slice], tup
 def lost_noise(x_h: torch.Tensor, reduced_h: torch.Tensor, degrade: Degradation) -> float | None:
     """The SNR in dB at which noise has to be added to a degraded LR-HSI for it to be as noisy as the LR-HSI itself.
 
+    White noise, as strong in every band as `metrics.estimate_noise` finds in the mean over bands, minus what the blur leaves of it.
     None where noise cannot be told from signal: too few pixels for so many bands, or bands that depend on each other exactly.
     """
     try:
@@ -235,7 +236,7 @@ def _recommend(ranking: list[str], scores: dict) -> str:
             f"On the held-out pixels {best} is better than the network: {psnr[best]:.2f} against {psnr[NETWORK]:.2f} dB. Prefer it to the "
             "fused image, which is the network's."
         )
-    return f"{verdict} They are pixels of the pair degraded once more: finer detail and noise at full resolution can change a close order."
+    return f"{verdict} They are pixels of the pair degraded once more: the finer detail of full resolution can change a close order."
 
 
 def _ends(part: slice) -> list[int]:

@@ -68,7 +68,7 @@ def measure(y: torch.Tensor, srf: torch.Tensor, snr_db: float | None = None, con
         "estimates": {
             **found.report["alignment"], "true_psf_sigma": PSF_SIGMA, "msi_psnr": metrics.pooled_psnr(degrade.spectral(y), x_m),
             "srf_weight_misplaced": float((found.srf - srf).abs().sum(1).mean() / 2),
-            "snr_db_of_added_noise": found.report["snr_db_of_added_noise"],
+            "snr_db_of_added_noise": found.report["training"]["config"]["snr_db"],
         },
     }  # fmt: skip
 
