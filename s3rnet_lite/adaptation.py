@@ -54,16 +54,16 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
     The last quarter, behind a gap, is held out: there the network and the classical methods, which see the whole reduced
     pair as they would see the whole pair, are scored. (PSF, SRF, gains and noise, which all methods share, come from the whole
     pair.) The second blur would average the LR-HSI's noise away and so flatter methods that hand noise on; as much as is lost is
-    added again, in training and in the scores. Then the network fuses the pair itself, at a resolution that it was not trained
-    at. The report says what that costs where it can: consistency with both inputs, and QNR. What no held-out pixel can tell: the
-    full-size image has finer detail, so close orders may change there.
+    added again, in training and in the scores, and a `WienerDenoiser` stands before network and skip. Then the model fuses the
+    pair itself, at a resolution that it was not trained at. The report says what that costs where it can: consistency with both
+    inputs, and QNR. What no held-out pixel can tell: the full-size image has finer detail, so close orders may change there.
 
     Args:
         scale: ratio of pixel sizes; from the sizes if None, and compared with them otherwise.
         srf: (M, C) spectral response, rows in proportion; estimated from the pair if None. Gains and offsets of the MSI are
             always estimated.
         psf_sigma: standard deviation of the HSI's PSF in HR pixels; estimated if None.
-        config: of the training; the crop shrinks to what fits the reduced problem, and `snr_db` comes from the pair.
+        config: of the training; the crop shrinks to what fits the reduced problem; `snr_db` and `denoise` come from the pair.
 
     Raises:
         TypeError, ValueError: inputs that are no finite images of one footprint, show different places or are shifted by more than
@@ -84,7 +84,7 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
     reference, reduced_m = x_h[:, :rows, :columns], degrade.spatial(x_m)[:, :rows, :columns]
     reduced_h = degrade.spatial(reference)
     snr_db = lost_noise(reference, reduced_h, degrade)
-    config = replace(config, snr_db=snr_db)
+    config = replace(config, snr_db=snr_db, denoise=snr_db is not None)
     if snr_db is not None:
         reduced_h = add_noise(reduced_h, snr_db, torch.Generator().manual_seed(config.seed))
     model = _train(reference[:, *train], reduced_m[:, *train], degrade, config, preset, progress)
@@ -180,14 +180,24 @@ def in_units(model: FusionModel, offset: float, unit: float, response: Response)
         response: takes an HR-MSI to the HSI's unit.
     """
     gain, shift = response.gain * unit, response.gain * offset + response.offset  # x_m = gain * (x_m in [0, 1]) + shift
-    weights, constant = model.regression[:, :-1] / gain.flatten(), model.regression[:, -1]
-    constant = unit * (constant - weights @ shift.flatten()) + offset
-    model.regression.copy_(torch.cat([unit * weights, constant[:, None]], dim=1))
+    for regression in [part.regression for part in (model, model.denoiser) if part is not None]:
+        weights, constant = regression[:, :-1] / gain.flatten(), regression[:, -1]
+        constant = unit * (constant - weights @ shift.flatten()) + offset
+        regression.copy_(torch.cat([unit * weights, constant[:, None]], dim=1))
+    if model.denoiser is not None:
+        model.denoiser.variance.mul_(unit**2)
     for name, slope, intercept in (("hsi", unit, offset), ("msi", gain, shift), ("output", unit, 0)):
         mean, spread = getattr(model, f"{name}_mean"), getattr(model, f"{name}_spread")
         mean.mul_(slope).add_(intercept)
         spread.mul_(slope)
     return model
+
+
+def skip_alone(model: FusionModel, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+    """What the model would answer if its network said nothing: x_h (C, h, w), x_m (M, h * r, w * r) -> (C, h * r, w * r)."""
+    if model.denoiser is not None:
+        x_h = model.denoiser(x_h, x_m)
+    return baselines.inject(x_h, baselines.apply_regression(model.regression, x_m), model.degrade, passes=2)
 
 
 def _train(y: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, config: training.TrainingConfig, preset: str,
@@ -197,7 +207,7 @@ def _train(y: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, config: tra
     config = replace(config, crop=crop, validate_every=config.steps)
     torch.manual_seed(config.seed)
     network = S3RNet.from_preset(preset, len(y), len(x_m), scale=degrade.scale)
-    model = FusionModel(network, degrade, "band", "injection", y, x_m=[x_m])
+    model = FusionModel(network, degrade, "band", "injection", y, config.denoise, [x_m])
     with_msi, alone = (
         Scene(cube, torch.zeros(len(cube)), torch.zeros(len(cube)), None, "training part", 1.0, 0.0) for cube in (torch.cat([y, x_m]), y)
     )
@@ -211,7 +221,7 @@ def _fuse(model: FusionModel, x_h: torch.Tensor, x_m: torch.Tensor, names: Itera
     fused = {NETWORK: model(x_h[None], x_m[None])[0]}
     for name in names:
         if name == SKIP:
-            fused[name] = baselines.inject(x_h, baselines.apply_regression(model.regression, x_m), model.degrade, passes=2)
+            fused[name] = skip_alone(model, x_h, x_m)
         else:
             fused[name] = baselines.run(name, x_h, x_m, model.degrade)
     return fused

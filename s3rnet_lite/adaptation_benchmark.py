@@ -49,8 +49,7 @@ def measure(y: torch.Tensor, srf: torch.Tensor, snr_db: float | None = None, con
 
     degrade = Degradation.from_card(found.report["degradation"])
     gain, offset = (torch.tensor(found.report["msi"][name])[:, None, None] for name in ("gain", "offset"))
-    regressed = baselines.apply_regression(found.model.regression, x_m)
-    fused = {adaptation.NETWORK: found.y_hat, adaptation.SKIP: baselines.inject(x_h, regressed, degrade, passes=2)}
+    fused = {adaptation.NETWORK: found.y_hat, adaptation.SKIP: adaptation.skip_alone(found.model, x_h, x_m)}
     x_m = (x_m - offset) / gain
     fused |= {name: baselines.run(name, x_h, x_m, degrade) for name in baselines.NAMES}
     held_out = found.report["held_out"]["scores"]

@@ -106,9 +106,9 @@ def test_no_held_out_pixel_is_trained_on(other_sensor, monkeypatch):
         seen.extend([train.cube, val.cube])
         return fit(model, train, val, *rest, **more)
 
-    def watched_wrap(self, network, degrade, scaling, skip, y, **more):
+    def watched_wrap(self, network, degrade, scaling, skip, y, *more):
         seen.append(y)
-        wrap(self, network, degrade, scaling, skip, y, **more)
+        wrap(self, network, degrade, scaling, skip, y, *more)
 
     monkeypatch.setattr(training, "fit", watched_fit)
     monkeypatch.setattr(FusionModel, "__init__", watched_wrap)
