@@ -16,6 +16,7 @@ from tqdm import tqdm
 from . import (
     ablations,
     adaptation,
+    adaptation_benchmark,
     adaptation_files,
     comparison,
     complexity,
@@ -174,6 +175,14 @@ def adapt(arguments: argparse.Namespace) -> None:
     found, written = adaptation_files.run(arguments.hsi, arguments.msi, arguments.out, arguments.srf, arguments.psf_sigma, config)
     _print_table(found.report["held_out"]["scores"])
     print(found.report["recommendation"], *(f"Wrote {path}" for path in written), sep="\n")
+
+
+def benchmark_adapt(arguments: argparse.Namespace) -> None:
+    """Measure `adapt` on pairs made from images, where the truth is known."""
+    began = time.perf_counter()
+    content = adaptation_benchmark.run()
+    files.write_json(arguments.out, {**content, "provenance": results.provenance(adaptation.CONFIG.seed, time.perf_counter() - began)})
+    print(f"Wrote {arguments.out}")
 
 
 def fuse(arguments: argparse.Namespace) -> None:
@@ -339,6 +348,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--psf-sigma", type=float, help="standard deviation of the HSI's PSF in HR pixels (default: estimated)")
     one.add_argument("--steps", type=int, default=adaptation.CONFIG.steps, help=f"weight updates (default: {adaptation.CONFIG.steps})")
     one.add_argument("--seed", type=int, default=0, help="of the weights and of every batch (default: 0)")
+
+    one = command("adapt-benchmark", benchmark_adapt)
+    one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
 
     one = command("fuse", fuse)
     one.add_argument("--hsi", type=Path, required=True, help="LR-HSI: .npy (bands, height, width), .hdr (ENVI), .tif, .mat, .h5")

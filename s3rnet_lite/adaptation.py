@@ -11,7 +11,7 @@ import torch
 
 from . import baselines, calibration, metrics, no_reference, results, training
 from .calibration import Response
-from .degradation import Degradation
+from .degradation import Degradation, add_noise, gaussian_psf
 from .fusion import FusionModel
 from .s3rnet import S3RNet
 from .scenes import Scene
@@ -52,18 +52,18 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
     Wald's protocol: the two are blurred and decimated once more; then the LR-HSI is the reference of the reduced pair, and S3RNet
     (`preset`, in a `FusionModel` with skip "injection") learns to restore it, on the first three quarters of its longer side.
     The last quarter, behind a gap, is held out: there the network and the classical methods, which see the whole reduced
-    pair as they would see the whole pair, are scored. (PSF, SRF and gains, which all methods share, come from the whole pair.)
-    Then the network fuses the pair itself, at a resolution that it was not trained at. The report says what that costs where
-    it can: consistency with both inputs, and QNR. Two things no held-out pixel can tell: the full-size image has finer detail,
-    and a noisier LR-HSI, because the second blur averages noise away; so a small lead of a method that hands the LR-HSI's
-    noise on, as the network's skip does, may be lost there.
+    pair as they would see the whole pair, are scored. (PSF, SRF, gains and noise, which all methods share, come from the whole
+    pair.) The second blur would average the LR-HSI's noise away and so flatter methods that hand noise on; as much as is lost is
+    added again, in training and in the scores, and a `WienerDenoiser` stands before network and skip. Then the model fuses the
+    pair itself, at a resolution that it was not trained at. The report says what that costs where it can: consistency with both
+    inputs, and QNR. What no held-out pixel can tell: the full-size image has finer detail, so close orders may change there.
 
     Args:
         scale: ratio of pixel sizes; from the sizes if None, and compared with them otherwise.
         srf: (M, C) spectral response, rows in proportion; estimated from the pair if None. Gains and offsets of the MSI are
             always estimated.
         psf_sigma: standard deviation of the HSI's PSF in HR pixels; estimated if None.
-        config: of the training; the crop shrinks to what fits the reduced problem.
+        config: of the training; the crop shrinks to what fits the reduced problem; `snr_db` and `denoise` come from the pair.
 
     Raises:
         TypeError, ValueError: inputs that are no finite images of one footprint, show different places or are shifted by more than
@@ -82,8 +82,13 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
 
     rows, columns = (length // scale * scale for length in x_h.shape[1:])
     reference, reduced_m = x_h[:, :rows, :columns], degrade.spatial(x_m)[:, :rows, :columns]
+    reduced_h = degrade.spatial(reference)
+    snr_db = lost_noise(reference, reduced_h, degrade)
+    config = replace(config, snr_db=snr_db, denoise=snr_db is not None)
+    if snr_db is not None:
+        reduced_h = add_noise(reduced_h, snr_db, torch.Generator().manual_seed(config.seed))
     model = _train(reference[:, *train], reduced_m[:, *train], degrade, config, preset, progress)
-    reduced = {name: y_hat - reference for name, y_hat in _fuse(model, degrade.spatial(reference), reduced_m).items()}
+    reduced = {name: y_hat - reference for name, y_hat in _fuse(model, reduced_h, reduced_m).items()}
     scores = {
         name: metrics.evaluate((reference + error)[:, *held_out], reference[:, *held_out], scale, unit) for name, error in reduced.items()
     }
@@ -135,6 +140,20 @@ def split(height: int, width: int, scale: int) -> tuple[tuple[slice, slice], tup
     return tuple((across, part) if width >= height else (part, across) for part in along)
 
 
+def lost_noise(x_h: torch.Tensor, reduced_h: torch.Tensor, degrade: Degradation) -> float | None:
+    """The SNR in dB at which noise has to be added to a degraded LR-HSI for it to be as noisy as the LR-HSI itself.
+
+    White noise, as strong in every band as `metrics.estimate_noise` finds in the mean over bands, minus what the blur leaves of it.
+    None where noise cannot be told from signal: too few pixels for so many bands, or bands that depend on each other exactly.
+    """
+    try:
+        variance = metrics.estimate_noise(x_h).square().mean()
+    except ValueError:
+        return None
+    kept = gaussian_psf(degrade.psf_sigma, degrade.scale) @ gaussian_psf(degrade.psf_sigma, degrade.scale)
+    return float(10 * torch.log10(reduced_h.double().square().mean() / (variance * (1 - kept**2))))
+
+
 def check_alignment(alignment: calibration.Alignment) -> None:
     """Refuse a pair of which a fused image would be wrong.
 
@@ -161,14 +180,24 @@ def in_units(model: FusionModel, offset: float, unit: float, response: Response)
         response: takes an HR-MSI to the HSI's unit.
     """
     gain, shift = response.gain * unit, response.gain * offset + response.offset  # x_m = gain * (x_m in [0, 1]) + shift
-    weights, constant = model.regression[:, :-1] / gain.flatten(), model.regression[:, -1]
-    constant = unit * (constant - weights @ shift.flatten()) + offset
-    model.regression.copy_(torch.cat([unit * weights, constant[:, None]], dim=1))
+    for regression in [part.regression for part in (model, model.denoiser) if part is not None]:
+        weights, constant = regression[:, :-1] / gain.flatten(), regression[:, -1]
+        constant = unit * (constant - weights @ shift.flatten()) + offset
+        regression.copy_(torch.cat([unit * weights, constant[:, None]], dim=1))
+    if model.denoiser is not None:
+        model.denoiser.variance.mul_(unit**2)
     for name, slope, intercept in (("hsi", unit, offset), ("msi", gain, shift), ("output", unit, 0)):
         mean, spread = getattr(model, f"{name}_mean"), getattr(model, f"{name}_spread")
         mean.mul_(slope).add_(intercept)
         spread.mul_(slope)
     return model
+
+
+def skip_alone(model: FusionModel, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+    """What the model would answer if its network said nothing: x_h (C, h, w), x_m (M, h * r, w * r) -> (C, h * r, w * r)."""
+    if model.denoiser is not None:
+        x_h = model.denoiser(x_h, x_m)
+    return baselines.inject(x_h, baselines.apply_regression(model.regression, x_m), model.degrade, passes=2)
 
 
 def _train(y: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, config: training.TrainingConfig, preset: str,
@@ -178,7 +207,7 @@ def _train(y: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, config: tra
     config = replace(config, crop=crop, validate_every=config.steps)
     torch.manual_seed(config.seed)
     network = S3RNet.from_preset(preset, len(y), len(x_m), scale=degrade.scale)
-    model = FusionModel(network, degrade, "band", "injection", y, x_m=[x_m])
+    model = FusionModel(network, degrade, "band", "injection", y, config.denoise, [x_m])
     with_msi, alone = (
         Scene(cube, torch.zeros(len(cube)), torch.zeros(len(cube)), None, "training part", 1.0, 0.0) for cube in (torch.cat([y, x_m]), y)
     )
@@ -192,7 +221,7 @@ def _fuse(model: FusionModel, x_h: torch.Tensor, x_m: torch.Tensor, names: Itera
     fused = {NETWORK: model(x_h[None], x_m[None])[0]}
     for name in names:
         if name == SKIP:
-            fused[name] = baselines.inject(x_h, baselines.apply_regression(model.regression, x_m), model.degrade, passes=2)
+            fused[name] = skip_alone(model, x_h, x_m)
         else:
             fused[name] = baselines.run(name, x_h, x_m, model.degrade)
     return fused
@@ -217,7 +246,7 @@ def _recommend(ranking: list[str], scores: dict) -> str:
             f"On the held-out pixels {best} is better than the network: {psnr[best]:.2f} against {psnr[NETWORK]:.2f} dB. Prefer it to the "
             "fused image, which is the network's."
         )
-    return f"{verdict} They are pixels of the pair degraded once more: finer detail and noise at full resolution can change a close order."
+    return f"{verdict} They are pixels of the pair degraded once more: the finer detail of full resolution can change a close order."
 
 
 def _ends(part: slice) -> list[int]:

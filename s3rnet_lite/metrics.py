@@ -105,12 +105,17 @@ def evaluate(y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4, unit: float =
 def noise_ceiling(y: torch.Tensor, scale: int = 4, unit: float = 1.0) -> dict[str, float]:
     """What a perfect prediction of the noise-free scene would score against this noisy reference, as `evaluate`.
 
+    Good to about 2 dB: see `estimate_noise`, also for the arguments and what is raised.
+    """
+    return evaluate(y.double() - estimate_noise(y), y.double(), scale, unit)
+
+
+def estimate_noise(y: torch.Tensor) -> torch.Tensor:
+    """The noise in one image (C, H, W) with many more pixels than bands, float64.
+
     Noise is what a regression of each band on all other bands leaves, the usual estimate for hyperspectral images (J.
     Bioucas-Dias and J. Nascimento, "Hyperspectral subspace identification", 2008), enlarged for the fitted coefficients.
-    Good to about 2 dB: structured noise that bands share is missed.
-
-    Args:
-        y: one reference (C, H, W) with many more pixels than bands.
+    Structured noise that bands share is missed.
 
     Raises:
         ValueError: a batch, too few pixels, or bands that depend on each other exactly.
@@ -126,8 +131,7 @@ def noise_ceiling(y: torch.Tensor, scale: int = 4, unit: float = 1.0) -> dict[st
     precision, singular = torch.linalg.inv_ex(centred @ centred.T)
     if int(singular):
         raise ValueError("y: a band is constant or an exact mixture of others, so its noise cannot be told from its signal")
-    noise = precision @ centred / precision.diagonal()[:, None] * math.sqrt(count / (count - bands))
-    return evaluate((pixels - noise).reshape(y.shape), y.double(), scale, unit)
+    return (precision @ centred / precision.diagonal()[:, None] * math.sqrt(count / (count - bands))).reshape(y.shape)
 
 
 def _pair(y_hat: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from image_files import braces, write_envi
 
 from s3rnet_lite import Degradation, adaptation, adaptation_files, baselines, formats, metrics, sensors, training
+from s3rnet_lite.degradation import add_noise
 from s3rnet_lite.fusion import FusionModel
 
 TINY = replace(adaptation.CONFIG, steps=3, batch_size=2)
@@ -84,6 +85,18 @@ def test_the_reduced_scores_are_those_of_the_pair_degraded_once_more(other_senso
     assert float(error) == pytest.approx(adapted.report["held_out"]["scores"]["network"]["rmse"], rel=1e-4)
 
 
+def test_the_reduced_pair_is_as_noisy_as_the_pair():
+    """White noise on a scene of five spectra: what reaches the methods at low resolution has its standard deviation again."""
+    clean = torch.einsum("ck,khw->chw", torch.rand(30, 5), torch.rand(5, 64, 64).cumsum(1).cumsum(2)) / 5_000
+    sigma, degrade = 0.01, Degradation(4, 1.7, torch.full((1, 30), 1 / 30))
+    x_h = clean + sigma * torch.randn_like(clean)
+    reduced = degrade.spatial(x_h)
+    assert (reduced - degrade.spatial(clean)).std() < sigma / 5
+    snr_db = adaptation.lost_noise(x_h, reduced, degrade)
+    assert float((add_noise(reduced, snr_db) - degrade.spatial(clean)).std()) == pytest.approx(sigma, rel=0.05)
+    assert adaptation.lost_noise(x_h[:, :6, :8], reduced, degrade) is None
+
+
 def test_no_held_out_pixel_is_trained_on(other_sensor, monkeypatch):
     """Every image that `fit` and the wrapper's statistics get is the training part, which shares no pixel with the held-out part."""
     _, x_h, x_m, *_ = other_sensor
@@ -93,9 +106,9 @@ def test_no_held_out_pixel_is_trained_on(other_sensor, monkeypatch):
         seen.extend([train.cube, val.cube])
         return fit(model, train, val, *rest, **more)
 
-    def watched_wrap(self, network, degrade, scaling, skip, y, **more):
+    def watched_wrap(self, network, degrade, scaling, skip, y, *more):
         seen.append(y)
-        wrap(self, network, degrade, scaling, skip, y, **more)
+        wrap(self, network, degrade, scaling, skip, y, *more)
 
     monkeypatch.setattr(training, "fit", watched_fit)
     monkeypatch.setattr(FusionModel, "__init__", watched_wrap)

@@ -44,6 +44,7 @@ def pair(tmp_path, small_val, degrade6):
         "robustness",
         "ablate",
         "adapt",
+        "adapt-benchmark",
         "fuse",
         "fuse-benchmark",
         "prepare",
