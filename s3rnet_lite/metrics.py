@@ -129,7 +129,8 @@ def estimate_noise(y: torch.Tensor) -> torch.Tensor:
     centred = pixels - pixels.mean(1, keepdim=True)
     # The residual of regressing band b on the rest is row b of the inverse covariance, divided by its diagonal.
     precision, singular = torch.linalg.inv_ex(centred @ centred.T)
-    if int(singular):
+    dependence = precision.diagonal() * centred.square().sum(1)  # variance over what the other bands leave of it
+    if int(singular) or not bool(((dependence > 0) & (dependence < 1e12)).all()):
         raise ValueError("y: a band is constant or an exact mixture of others, so its noise cannot be told from its signal")
     return (precision @ centred / precision.diagonal()[:, None] * math.sqrt(count / (count - bands))).reshape(y.shape)
 

@@ -179,6 +179,15 @@ def test_the_noise_ceiling_is_what_least_squares_on_the_other_bands_leaves():
     assert metrics.noise_ceiling(y)["rmse"] == pytest.approx(expected)
 
 
+INDEPENDENT = torch.rand(6, 40, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("band", [torch.ones(40, 40), INDEPENDENT[1], INDEPENDENT[1] + INDEPENDENT[2]])
+def test_noise_cannot_be_told_where_bands_depend_on_each_other(band):
+    with pytest.raises(ValueError, match="a band is constant or an exact mixture of others"):
+        metrics.estimate_noise(torch.cat([INDEPENDENT, band[None]]))
+
+
 def test_a_noise_ceiling_needs_many_more_pixels_than_bands():
     with pytest.raises(ValueError, match="more pixels than its 8 bands to regress on, got 16"):
         metrics.noise_ceiling(torch.rand(8, 4, 4))
