@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import adaptation, adaptation_files, comparison, networks, results, robustness, sensors, tiling
+from . import adaptation, adaptation_files, commands, comparison, networks, results, robustness, sensors, tiling
 from .s3rnet import PRESETS
 
 
