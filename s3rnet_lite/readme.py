@@ -105,16 +105,20 @@ def _psnr(entry: dict, levels: tuple[float | None, ...]) -> list[float]:
 
 def speed() -> str:
     """The README's table of the fast path against the plain equations."""
-    stored = json.loads((RESULTS_FOLDER / "benchmark_cpu.json").read_text())
-    lines = ["| preset | what | plain [s] | fast [s] | plain / fast, pair by pair | memory, fast / plain |", "|---|---|--:|--:|--:|--:|"]
-    for row in stored["rows"]:
-        seconds, ratio, memory = row["seconds"], row["ratio"], row.get("memory_growth_bytes")
-        shape = f"{row['what']}, {row['batch']} × {row['size']} × {row['size']} px"
-        share = "" if memory is None else f"{memory['fast'] / memory['plain']:.0%}"
-        lines.append(
-            f"| `{row['preset']}` | {shape} | {seconds['plain']:.2f} | {seconds['fast']:.2f} "
-            f"| {ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f}) | {share} |"
-        )
+    lines = [
+        "| preset | what | threads | plain [s] | fast [s] | plain / fast, pair by pair | share of the convolution ceiling | memory, fast / plain |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in ("benchmark_cpu.json", "benchmark_cpu_one_thread.json"):
+        stored = json.loads((RESULTS_FOLDER / name).read_text())
+        for row in stored["rows"]:
+            seconds, ratio = row["seconds"], row["ratio"]
+            memory, share = row.get("memory_growth_bytes"), row.get("share_of_convolution_ceiling")
+            lines.append(
+                f"| `{row['preset']}` | {row['what']}, {row['batch']} × {row['size']} × {row['size']} px | {stored['threads']} "
+                f"| {seconds['plain']:.3f} | {seconds['fast']:.3f} | {ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f}) "
+                f"| {f'{share["fast"]:.0%}' if share else ''} | {f'{memory["fast"] / memory["plain"]:.0%}' if memory else ''} |"
+            )
     return "\n".join(lines)
 
 
