@@ -113,8 +113,8 @@ def speed() -> str:
             seconds, ratio = row["seconds"], row["ratio"]
             cells = [
                 f"`{row['preset']}`", f"{row['what']}, {row['batch']} × {row['size']} × {row['size']} px", str(stored["threads"]),
-                f"{seconds['plain']:.3f}", f"{seconds['fast']:.3f}", f"{ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})",
-                "", "",
+                f"{seconds['plain']:.3f}", f"{seconds['fast']:.3f}",
+                f"{ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})", "", "",
             ]  # fmt: skip
             if row["what"] == "forward":
                 memory = row["memory_growth_bytes"]
