@@ -84,7 +84,10 @@ def adapt(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None, srf: t
     reference, reduced_m = x_h[:, :rows, :columns], degrade.spatial(x_m)[:, :rows, :columns]
     reduced_h = degrade.spatial(reference)
     snr_db = lost_noise(reference, reduced_h, degrade)
-    config = replace(config, snr_db=snr_db, denoise=snr_db is not None)
+    # The filter looks at the training part at all positions of its grid, so a PSF's reach must fit into one LR pixel less.
+    reach = (len(gaussian_psf(degrade.psf_sigma, scale)) - scale) // 2
+    room = min(reference[0, *train].shape) - scale > reach
+    config = replace(config, snr_db=snr_db, denoise=snr_db is not None and room)
     if snr_db is not None:
         reduced_h = add_noise(reduced_h, snr_db, torch.Generator().manual_seed(config.seed))
     model = _train(reference[:, *train], reduced_m[:, *train], degrade, config, preset, progress)

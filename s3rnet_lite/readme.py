@@ -105,16 +105,21 @@ def _psnr(entry: dict, levels: tuple[float | None, ...]) -> list[float]:
 
 def speed() -> str:
     """The README's table of the fast path against the plain equations."""
-    stored = json.loads((RESULTS_FOLDER / "benchmark_cpu.json").read_text())
-    lines = ["| preset | what | plain [s] | fast [s] | plain / fast, pair by pair | memory, fast / plain |", "|---|---|--:|--:|--:|--:|"]
-    for row in stored["rows"]:
-        seconds, ratio, memory = row["seconds"], row["ratio"], row.get("memory_growth_bytes")
-        shape = f"{row['what']}, {row['batch']} × {row['size']} × {row['size']} px"
-        share = "" if memory is None else f"{memory['fast'] / memory['plain']:.0%}"
-        lines.append(
-            f"| `{row['preset']}` | {shape} | {seconds['plain']:.2f} | {seconds['fast']:.2f} "
-            f"| {ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f}) | {share} |"
-        )
+    heads = ("threads", "plain [s]", "fast [s]", "plain / fast, pair by pair", "of the convolution ceiling", "memory, fast / plain")
+    lines = [f"| preset | what | {' | '.join(heads)} |", "|---|---|" + "--:|" * len(heads)]
+    for name in ("benchmark_cpu.json", "benchmark_cpu_one_thread.json"):
+        stored = json.loads((RESULTS_FOLDER / name).read_text())
+        for row in stored["rows"]:
+            seconds, ratio = row["seconds"], row["ratio"]
+            cells = [
+                f"`{row['preset']}`", f"{row['what']}, {row['batch']} × {row['size']} × {row['size']} px", str(stored["threads"]),
+                f"{seconds['plain']:.3f}", f"{seconds['fast']:.3f}",
+                f"{ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})", "", "",
+            ]  # fmt: skip
+            if row["what"] == "forward":
+                memory = row["memory_growth_bytes"]
+                cells[-2:] = f"{row['share_of_convolution_ceiling']['fast']:.0%}", f"{memory['fast'] / memory['plain']:.0%}"
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

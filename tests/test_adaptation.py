@@ -268,3 +268,12 @@ def test_half_a_pixel_costs_more_than_the_choice_of_method(other_sensor):
     aligned, off = quality("sylvester", 0), quality("sylvester", adaptation.LARGEST_SHIFT)
     assert quality("bicubic", 0) + 3 < off < quality("gsa", 0) < aligned
     assert quality("sylvester", 2) < quality("bicubic", 0) + 1
+
+
+@pytest.mark.parametrize("psf_sigma", [1.7, 3.5])
+def test_the_smallest_pairs_are_taken_whatever_their_psf(psf_sigma, indian_pines):
+    y = indian_pines.cube[::9, :96, :48]
+    x_h, x_m = Degradation(4, psf_sigma, torch.rand(4, len(y)).softmax(1))(y)
+    found = adaptation.adapt(x_h, x_m, config=TINY, preset="tiny", progress=False)
+    assert found.y_hat.shape == y.shape
+    assert (found.model.denoiser is None) == (psf_sigma > 2)
