@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 import shlex
 import subprocess
@@ -30,6 +31,17 @@ def provenance(seed: int | list[int], seconds: float, device: str = "cpu") -> di
         "wall_seconds": round(seconds, 1),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def stored(pattern: str) -> list[dict]:
+    """What lies in `data/results/` under names like this ("gpu_timing_*.json", say); one empty dictionary if nothing does."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS_FOLDER.glob(pattern))] or [{}]
+
+
+def origin(result: dict) -> str:
+    """Device, torch, date and commit of a stored result in a line, or "not measured" for an empty one."""
+    facts = result.get("provenance")
+    return f"{facts['device']}, torch {facts['torch']}, {facts['date']}, commit {facts['git_commit'][:7]}" if facts else "not measured"
 
 
 def _git_commit() -> str:
