@@ -32,7 +32,7 @@ from .ssawb import ChannelAttention
 
 TILE = 256
 LARGEST_OVERLAP = 64  # unless asked for
-PLAUSIBLE = 10  # values of [0, 1] data stay below this, digital numbers do not
+PLAUSIBLE = 10  # times what the model was trained on; [0, 1] data stay below this, digital numbers do not
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,11 @@ class Job:
             self.first_pass = self._grid(tile, min(overlap, scale * math.ceil(_attention_reach(model.network) / scale)))
         self.steps = len(self.first_pass) + len(self.tiles)
         windows = [(rows.own, columns.own) for rows, columns in self.tiles]
+        means_and_spreads = {"hsi": (model.hsi_mean, model.hsi_spread), "msi": (model.msi_mean, model.msi_spread)}
+        usual = {name: max(1.0, float((mean.abs() + spread).max())) for name, (mean, spread) in means_and_spreads.items()}
         self.settings = {
-            "x_h": _scan("x_h", x_h, [tuple(map(self._low, window)) for window in windows]), "x_m": _scan("x_m", x_m, windows),
+            "x_h": _scan("x_h", x_h, usual["hsi"], [tuple(map(self._low, window)) for window in windows]),
+            "x_m": _scan("x_m", x_m, usual["msi"], windows),
             "model": _checksum(model), "tile": tile, "overlap": overlap,
         }  # fmt: skip
         if model.denoiser is not None:
@@ -245,7 +248,7 @@ def _within(part: slice, whole: slice) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
 
 
-def _scan(name: str, x, windows: list[tuple[slice, slice]]) -> int:
+def _scan(name: str, x, trained_on: float, windows: list[tuple[slice, slice]]) -> int:
     """A checksum of the image, read once to say what is wrong with it before anything is computed."""
     checksum, any_data = 0, False
     for rows, columns in windows:
@@ -253,8 +256,11 @@ def _scan(name: str, x, windows: list[tuple[slice, slice]]) -> int:
         checksum = zlib.crc32(window, checksum)
         any_data |= not np.isnan(window).any(axis=0).all()
         largest = np.fmax.reduce(np.abs(window), axis=None)  # passes over NaN
-        if largest > PLAUSIBLE:
-            raise ValueError(f"{name}: expected floating-point values in [0, 1], got {largest:g}; scale first (--scale, --offset)")
+        if largest > PLAUSIBLE * trained_on:
+            raise ValueError(
+                f"{name}: expected floating-point values as the model was trained on, in [0, 1] or to about {trained_on:.2g}, "
+                f"got {largest:g}; scale first (--scale, --offset)"
+            )
     if not any_data:
         raise ValueError(f"{name}: expected pixels with data in all bands, got NaN in every pixel")
     return checksum

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_files import braces, write_envi
 
-from s3rnet_lite import Degradation, adaptation, adaptation_files, baselines, formats, metrics, sensors, training
+from s3rnet_lite import Degradation, adaptation, adaptation_files, baselines, formats, metrics, sensors, tiling, training
 from s3rnet_lite.degradation import add_noise
 from s3rnet_lite.fusion import FusionModel
 
@@ -277,3 +277,12 @@ def test_the_smallest_pairs_are_taken_whatever_their_psf(psf_sigma, indian_pines
     found = adaptation.adapt(x_h, x_m, config=TINY, preset="tiny", progress=False)
     assert found.y_hat.shape == y.shape
     assert (found.model.denoiser is None) == (psf_sigma > 2)
+
+
+def test_the_model_fuses_in_tiles_what_it_was_adapted_to(other_sensor, adapted):
+    """In the pair's own units, which are far from [0, 1]."""
+    _, x_h, x_m, *_ = other_sensor
+    y_hat = tiling.fuse(adapted.model, x_h, x_m, tile=48)
+    torch.testing.assert_close(y_hat, adapted.y_hat, rtol=0, atol=0.02)  # of about 1000
+    with pytest.raises(ValueError, match="x_m: expected floating-point values as the model was trained on"):
+        tiling.fuse(adapted.model, x_h, 1000 * x_m)

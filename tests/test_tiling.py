@@ -161,8 +161,8 @@ def test_pixels_without_data_stay_without_and_others_get_values():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda x_h, x_m: (x_h, x_m * 1000), "x_m: expected floating-point values in"),
-    (lambda x_h, x_m: (x_h / 0, x_m), "x_h: expected floating-point values in"),
+    (lambda x_h, x_m: (x_h, x_m * 1000), "x_m: expected floating-point values as the model was trained on"),
+    (lambda x_h, x_m: (x_h / 0, x_m), "x_h: expected floating-point values as the model was trained on"),
     (lambda x_h, x_m: (x_h * torch.nan, x_m), "x_h: .* NaN in every pixel"),
     (lambda x_h, x_m: (x_h[None], x_m), "x_h: expected one image"),
     (lambda x_h, x_m: (x_h[:, 1:], x_m), "x_m: expected height and width"),
