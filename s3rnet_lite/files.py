@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import tempfile
@@ -48,29 +49,20 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
     _write(path, save)
 
 
-def read_array(path: str | Path) -> torch.Tensor:
-    """A cube (C, H, W) from a .npy file, or from a .npz file that holds one array, as float32.
+def packaged_file(cache: Path, name: str, package: str, folder: str) -> Path:
+    """The data file `name`: the copy in `cache` if there is one, else that in `folder` of an installed package.
+
+    The package is found, not imported: importing one can take seconds.
 
     Raises:
-        TypeError: the values are no floating-point numbers.
-        ValueError: another ending, a damaged file, or not exactly one array in it.
+        FileNotFoundError: neither place has the file.
     """
-    path = Path(path)
-    if path.suffix not in (".npy", ".npz"):
-        raise ValueError(f"{path}: expected a .npy or .npz file")
-    try:
-        content = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            if len(content.files) != 1:
-                raise ValueError(f"expected one array, got {len(content.files)}: {', '.join(content.files)}")
-            content = content[content.files[0]]
-    except (ValueError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path}: cannot be read as NumPy file ({error})") from error
-    if not np.issubdtype(content.dtype, np.floating):
-        raise TypeError(f"{path}: expected floating-point values in [0, 1], got {content.dtype}; scale them first")
-    return torch.from_numpy(np.ascontiguousarray(content, dtype=np.float32))
+    if (cache / name).exists():
+        return cache / name
+    found = importlib.util.find_spec(package)
+    if found is not None and (shipped := Path(found.origin).parent / folder / name).exists():
+        return shipped
+    raise FileNotFoundError(f"{name}: not in {cache} and the package {package} is not installed (pip install {package})")
 
 
 def _write(path: str | Path, write: Callable[[str], object]) -> None:

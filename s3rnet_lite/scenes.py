@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import warnings
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from .checks import check_cube
+from .files import packaged_file
 from .formats import open_cube
 from .repair import undo_newline_damage
 from .sensors import DATA_FOLDER
@@ -267,12 +267,4 @@ def _repaired_numbers(path: Path) -> np.ndarray:
 
 
 def _indian_pines_file(name: str) -> Path:
-    cached = DATA_FOLDER / "cache" / name
-    if cached.exists():
-        return cached
-    package = importlib.util.find_spec("tensorly")  # found, not imported: importing it takes a second
-    if package is not None:
-        shipped = Path(package.origin).parent / "datasets" / "data" / name
-        if shipped.exists():
-            return shipped
-    raise FileNotFoundError(f"{name}: not in {cached.parent} and the package tensorly is not installed (pip install tensorly)")
+    return packaged_file(DATA_FOLDER / "cache", name, "tensorly", "datasets/data")

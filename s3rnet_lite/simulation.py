@@ -9,7 +9,6 @@ which the bare soil of that image tells. The same factor then turns the mixture 
 from __future__ import annotations
 
 import csv
-import importlib.util
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ import numpy as np
 import scipy.fft
 from scipy.ndimage import gaussian_filter
 
+from .files import packaged_file
 from .sensors import DATA_FOLDER
 
 if TYPE_CHECKING:
@@ -185,12 +185,4 @@ def one_over_f(generator: np.random.Generator, count: int, size: int, exponent: 
 
 
 def _library_file(name: str) -> Path:
-    cached = DATA_FOLDER / "cache" / name
-    if cached.exists():
-        return cached
-    package = importlib.util.find_spec("earthlib")  # found, not imported: importing it would import pandas
-    if package is not None:
-        shipped = Path(package.origin).parent / "data" / name
-        if shipped.exists():
-            return shipped
-    raise FileNotFoundError(f"{name}: not in {cached.parent} and the package earthlib is not installed (pip install earthlib)")
+    return packaged_file(DATA_FOLDER / "cache", name, "earthlib", "data")
