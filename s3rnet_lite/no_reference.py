@@ -21,7 +21,7 @@ def qnr(y_hat: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degr
     best changes from low resolution (the MSI seen through the PSF) to high, mean over the same bands. All on [0, 1] data.
 
     Both ask for *equal* Q at two resolutions. A true image does not reach 0 in either, and an image can come nearer to it than
-    the truth: rank methods by held-out pixels of the reduced problem and use this as a warning only. Chapter 10 shows both.
+    the truth: rank methods by held-out pixels of the reduced problem and use this as a warning only. `adapt-benchmark` measures both.
 
     Returns:
         "d_lambda" and "d_s", 0 at best, and "qnr", 1 at best.
