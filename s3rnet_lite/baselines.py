@@ -1,7 +1,8 @@
-"""Classical fusion, the yardstick for every network; built in notebooks/02_metrics_and_baselines.ipynb.
+"""Classical fusion, the yardstick for every network; built in
+notebooks/02_metrics_and_baselines.ipynb.
 
-Each takes an LR-HSI (..., C, h, w), an HR-MSI (..., M, h*r, w*r) and the `Degradation` that relates them, and returns an
-HR-HSI (..., C, h*r, w*r).
+Each takes an LR-HSI (..., C, h, w), an HR-MSI (..., M, h*r, w*r) and the `Degradation` that relates
+them, and returns an HR-HSI (..., C, h*r, w*r).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.decomposition import NMF, MiniBatchDictionaryLearning, SparseCoder
 
-from .checks import check_pair
-from .degradation import Degradation, blur_and_decimate_matrix
+from .files.checks import check_pair
+from .sensing.degradation import Degradation, blur_and_decimate_matrix
 
 TINY = 1e-9
 
@@ -32,9 +33,10 @@ def bicubic(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch
 def gsa(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
     """Gram-Schmidt adaptive: each HSI band takes its detail from the MSI band that it follows best.
 
-    HSI bands that share an MSI band form a group; the group's intensity is the combination of its bands that comes nearest to
-    the blurred MSI band. What the MSI band has beyond the intensity is detail, added with the gain cov(band, intensity) /
-    var(intensity) (B. Aiazzi et al., 2007; by groups as in the review of N. Yokoya et al., 2017).
+    HSI bands that share an MSI band form a group; the group's intensity is the combination of its
+    bands that comes nearest to the blurred MSI band. What the MSI band has beyond the intensity is
+    detail, added with the gain cov(band, intensity) / var(intensity) (B. Aiazzi et al., 2007; by
+    groups as in the review of N. Yokoya et al., 2017).
     """
     chosen, low = followed_band(x_h, x_m, degrade)
     x_h_up = bicubic(x_h, x_m, degrade)
@@ -48,9 +50,11 @@ def gsa(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Ten
 
 
 def sfim(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
-    """Smoothing filter-based intensity modulation: the upsampled LR-HSI times (MSI band / the same band smoothed) (J. Liu, 2000).
+    """Smoothing filter-based intensity modulation: the upsampled LR-HSI times (MSI band / the same
+    band smoothed) (J. Liu, 2000).
 
-    Smoothed means seen through the LR sensor and upsampled. Where that is dark (below 0.001), the ratio is bounded.
+    Smoothed means seen through the LR sensor and upsampled. Where that is dark (below 0.001), the
+    ratio is bounded.
     """
     chosen, low = followed_band(x_h, x_m, degrade)
     ratio = x_m / upsample(low, degrade.scale, "bicubic").clamp_min(1e-3)
@@ -58,17 +62,19 @@ def sfim(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Te
 
 
 def mtf_glp(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
-    """Hypersharpening with a selected band: detail of one MSI band, found with the sensor's own PSF, times a regression gain.
+    """Hypersharpening with a selected band: detail of one MSI band, found with the sensor's own
+    PSF, times a regression gain.
 
-    Source: M. Selva et al., "Hyper-sharpening: a first approach on SIM-GA data", 2015. Their synthesised band, a regression
-    on all MSI bands instead of one, is `detail_injection`.
+    Source: M. Selva et al., "Hyper-sharpening: a first approach on SIM-GA data", 2015. Their
+    synthesised band, a regression on all MSI bands instead of one, is `detail_injection`.
     """
     chosen, low = followed_band(x_h, x_m, degrade)
     return inject(x_h, _gain(x_h, low[chosen]) * x_m[chosen], degrade)
 
 
 def detail_injection(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
-    """Regression of HSI on MSI at low resolution, injected at high resolution: needs no training data.
+    """Regression of HSI on MSI at low resolution, injected at high resolution: needs no training
+    data.
 
     The regression is fitted on this very pair, from the blurred and decimated HR-MSI to the LR-HSI.
     """
@@ -76,13 +82,22 @@ def detail_injection(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation)
     return inject(x_h, apply_regression(regression, x_m), degrade)
 
 
-def cnmf(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers: int = 6, iterations: int = 200) -> torch.Tensor:
-    """Coupled non-negative matrix factorisation: every pixel is a mixture of the same few spectra, Y = E A with E, A >= 0.
+def cnmf(
+    x_h: torch.Tensor,
+    x_m: torch.Tensor,
+    degrade: Degradation,
+    endmembers: int = 6,
+    iterations: int = 200,
+) -> torch.Tensor:
+    """Coupled non-negative matrix factorisation: every pixel is a mixture of the same few spectra,
+    Y = E A with E, A >= 0.
 
-    scikit-learn's NMF of the LR-HSI starts E (C, endmembers) and A; then multiplicative updates lower
-    |X_h - E A B|^2 + |X_m - D E A|^2, so that endmembers come mostly from the LR-HSI and abundances from the HR-MSI
-    (N. Yokoya, T. Yairi, A. Iwasaki, 2012; here with one objective in place of two taken in turns). Six endmembers did well on
-    the training and validation regions of Indian Pines: the few values of an HR-MSI pixel cannot fix many abundances.
+    scikit-learn's NMF of the LR-HSI starts E (C, endmembers) and A; then multiplicative updates
+    lower |X_h - E A B|^2 + |X_m - D E A|^2, so that endmembers come mostly from the LR-HSI and
+    abundances from the HR-MSI (N. Yokoya, T. Yairi, A. Iwasaki, 2012; here with one objective in
+    place of two taken in turns). Six endmembers did well on
+    the training and validation regions of Indian Pines: the few values of an HR-MSI pixel cannot
+    fix many abundances.
     """
     spectra, abundances = unmix(x_h, x_m, degrade, endmembers, iterations)
     return torch.einsum("cp,phw->chw", spectra, abundances)
@@ -91,82 +106,135 @@ def cnmf(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers:
 def unmix(
     x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, endmembers: int, iterations: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two factors of `cnmf`: endmember spectra (C, endmembers) and abundances (endmembers, H, W), both >= 0.
+    """The two factors of `cnmf`: endmember spectra (C, endmembers) and abundances (endmembers, H,
+    W), both >= 0.
 
-    With fewer LR-HSI pixels or bands than `endmembers`, as many factors as there are of these. Negative inputs count as 0.
+    With fewer LR-HSI pixels or bands than `endmembers`, as many factors as there are of these.
+    Negative inputs count as 0.
     """
     x_h, x_m, response = x_h.clamp_min(0), x_m.clamp_min(0), degrade.srf.to(x_h)
     pixels = x_h.flatten(1).mT.double().cpu().numpy()
     start = NMF(min(endmembers, *pixels.shape), init="nndsvda", max_iter=5000, random_state=0)
     mixing = torch.from_numpy(start.fit_transform(pixels).T).to(x_h).unflatten(1, x_h.shape[1:])
     spectra = torch.from_numpy(start.components_.T).to(x_h).clamp_min(TINY)
-    abundances = bilinear(mixing, x_m, degrade).clamp_min(TINY)  # an exact zero could never grow again
+    abundances = bilinear(mixing, x_m, degrade).clamp_min(
+        TINY
+    )  # an exact zero could never grow again
     for _ in range(iterations):
-        seen = response @ spectra  # the endmembers as the multispectral sensor sees them, (M, endmembers)
+        seen = (
+            response @ spectra
+        )  # the endmembers as the multispectral sensor sees them, (M, endmembers)
         wanted = degrade.spatial_adjoint(_mix(spectra.mT, x_h)) + _mix(seen.mT, x_m)
-        found = degrade.spatial_adjoint(_mix(spectra.mT @ spectra, degrade.spatial(abundances))) + _mix(seen.mT @ seen, abundances)
+        found = degrade.spatial_adjoint(
+            _mix(spectra.mT @ spectra, degrade.spatial(abundances))
+        ) + _mix(seen.mT @ seen, abundances)
         abundances = abundances * wanted / found.clamp_min(TINY)
         coarse, fine = degrade.spatial(abundances).flatten(1), abundances.flatten(1)
         wanted = x_h.flatten(1) @ coarse.mT + response.mT @ (x_m.flatten(1) @ fine.mT)
-        found = spectra @ (coarse @ coarse.mT) + response.mT @ (response @ spectra) @ (fine @ fine.mT)
+        found = spectra @ (coarse @ coarse.mT) + response.mT @ (response @ spectra) @ (
+            fine @ fine.mT
+        )
         spectra = spectra * wanted / found.clamp_min(TINY)
     return spectra, abundances
 
 
-def sylvester(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, components: int = 20, prior: float = 1e-7) -> torch.Tensor:
-    """The most probable image under a Gaussian prior: the exact minimum of a quadratic, whose equations are Sylvester's.
+def sylvester(
+    x_h: torch.Tensor,
+    x_m: torch.Tensor,
+    degrade: Degradation,
+    components: int = 20,
+    prior: float = 1e-7,
+) -> torch.Tensor:
+    """The most probable image under a Gaussian prior: the exact minimum of a quadratic, whose
+    equations are Sylvester's.
 
-    In the principal components E of the LR-HSI, Y = E U + mean, with prior mean the bicubic image and prior covariance C that of
-    the LR spectra, the minimum of |X_h - Y B|^2 + |X_m - D Y|^2 + prior * |U - U_bicubic|^2_C satisfies
-    U B B^T + K U = right-hand side. B acts on rows and columns separately, so three small eigendecompositions solve it
-    exactly, with reflected borders; Q. Wei, N. Dobigeon, J.-Y. Tourneret (2015) do it by Fourier transforms with periodic ones.
+    In the principal components E of the LR-HSI, Y = E U + mean, with prior mean the bicubic image
+    and prior covariance C that of the LR spectra, the minimum of |X_h - Y B|^2 + |X_m - D Y|^2 +
+    prior * |U - U_bicubic|^2_C satisfies U B B^T + K U = right-hand side. B acts on rows and
+    columns separately, so three small eigendecompositions solve it exactly, with reflected borders;
+    Q. Wei, N. Dobigeon, J.-Y. Tourneret (2015) do it by Fourier transforms with periodic ones.
     """
     pixels = x_h.flatten(1).double()
     mean = pixels.mean(1, keepdim=True)
     basis, spread, _ = torch.linalg.svd(pixels - mean, full_matrices=False)
     basis, variance = basis[:, :components], spread[:components].square() / pixels.shape[1]
-    variance = variance.clamp_min(max(TINY * float(variance.max()), TINY**2))  # an image without any variation has none at all
+    variance = variance.clamp_min(
+        max(TINY * float(variance.max()), TINY**2)
+    )  # an image without any variation has none at all
     seen = degrade.srf.to(pixels) @ basis
     coarse = _mix(basis.mT, x_h.double() - mean[..., None])
     fine = x_m.double() - degrade.spectral(mean[..., None])
     weight = prior / variance
-    right = degrade.spatial_adjoint(coarse) + _mix(seen.mT, fine) + weight[:, None, None] * upsample(coarse, degrade.scale, "bicubic")
+    right = (
+        degrade.spatial_adjoint(coarse)
+        + _mix(seen.mT, fine)
+        + weight[:, None, None] * upsample(coarse, degrade.scale, "bicubic")
+    )
 
     left_values, left = torch.linalg.eigh(seen.mT @ seen + weight.diag())
     row_values, rows = torch.linalg.eigh(_blur_and_back(x_m.shape[-2], degrade).to(pixels))
     column_values, columns = torch.linalg.eigh(_blur_and_back(x_m.shape[-1], degrade).to(pixels))
-    solved = (rows.mT @ _mix(left.mT, right) @ columns) / (left_values[:, None, None] + row_values[:, None] * column_values)
+    solved = (rows.mT @ _mix(left.mT, right) @ columns) / (
+        left_values[:, None, None] + row_values[:, None] * column_values
+    )
     return (_mix(basis @ left, rows @ solved @ columns.mT) + mean[..., None]).to(x_h)
 
 
-def sparse_coding(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, atoms: int = 30) -> torch.Tensor:
-    """Each HR-MSI pixel as a non-negative mixture of few spectra from a dictionary that scikit-learn learns on the LR-HSI.
+def sparse_coding(
+    x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, atoms: int = 30
+) -> torch.Tensor:
+    """Each HR-MSI pixel as a non-negative mixture of few spectra from a dictionary that
+    scikit-learn learns on the LR-HSI.
 
-    The dictionary, seen through the SRF, is fitted to each pixel with an L1 penalty; the same weights on the full atoms give
-    the spectrum (N. Akhtar, F. Shafait, A. Mian, 2014). Spectra have unit length meanwhile, so that light and shade share
-    atoms. One back-projection (`inject`) makes the guess agree with the LR-HSI, as J. Yang et al. (2010) do.
+    The dictionary, seen through the SRF, is fitted to each pixel with an L1 penalty; the same
+    weights on the full atoms give the spectrum (N. Akhtar, F. Shafait, A. Mian, 2014). Spectra have
+    unit length meanwhile, so that light and shade share atoms. One back-projection (`inject`) makes
+    the guess agree with the LR-HSI, as J. Yang et al. (2010) do.
     """
     dictionary = spectral_dictionary(x_h, atoms)
     seen = dictionary @ degrade.srf.double().cpu().numpy().T
     norms = np.linalg.norm(seen, axis=1, keepdims=True).clip(TINY)
     fine = x_m.flatten(1).mT.double().cpu().numpy()
     brightness = np.linalg.norm(fine, axis=1, keepdims=True).clip(TINY)
-    coder = SparseCoder(seen / norms, transform_algorithm="lasso_lars", transform_alpha=0.01, positive_code=True)
+    coder = SparseCoder(
+        seen / norms, transform_algorithm="lasso_lars", transform_alpha=0.01, positive_code=True
+    )
     guess = brightness * coder.transform(fine / brightness) @ (dictionary / norms)
     return inject(x_h, torch.from_numpy(guess.T).to(x_h).unflatten(1, x_m.shape[1:]), degrade)
 
 
 def spectral_dictionary(x_h: torch.Tensor, atoms: int) -> np.ndarray:
-    """Non-negative spectra (atoms, C) of which few suffice for each pixel of the LR-HSI, learned on pixels of unit length."""
+    """Non-negative spectra (atoms, C) of which few suffice for each pixel of the LR-HSI, learned on
+    pixels of unit length.
+    """
     pixels = x_h.flatten(1).mT.double().cpu().numpy()
     pixels = pixels / np.linalg.norm(pixels, axis=1, keepdims=True).clip(TINY)
     learner = MiniBatchDictionaryLearning(
-        atoms, alpha=0.1, fit_algorithm="lars", positive_dict=True, max_iter=10, batch_size=64, random_state=0
+        atoms,
+        alpha=0.1,
+        fit_algorithm="lars",
+        positive_dict=True,
+        max_iter=10,
+        batch_size=64,
+        random_state=0,
     )
     return learner.fit(pixels).components_
 
 
-METHODS = {method.__name__: method for method in (bilinear, bicubic, gsa, sfim, mtf_glp, detail_injection, cnmf, sylvester, sparse_coding)}
+METHODS = {
+    method.__name__: method
+    for method in (
+        bilinear,
+        bicubic,
+        gsa,
+        sfim,
+        mtf_glp,
+        detail_injection,
+        cnmf,
+        sylvester,
+        sparse_coding,
+    )
+}
 NAMES = tuple(METHODS)
 
 
@@ -181,30 +249,44 @@ def run(name: str, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -
     check_pair(x_h, x_m, degrade.scale, degrade.srf.shape[1], degrade.srf.shape[0])
     if x_h.ndim == 3:
         return METHODS[name](x_h, x_m, degrade)
-    return torch.stack([run(name, one_h, one_m, degrade) for one_h, one_m in zip(x_h, x_m)])
+    return torch.stack(
+        [run(name, one_h, one_m, degrade) for one_h, one_m in zip(x_h, x_m, strict=True)]
+    )
 
 
 def upsample(x: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
-    """Interpolate (..., C, h, w) to (..., C, h*scale, w*scale), "bilinear" or "bicubic", pixel centres as in `Degradation`.
+    """Interpolate (..., C, h, w) to (..., C, h*scale, w*scale), "bilinear" or "bicubic", pixel
+    centres as in `Degradation`.
 
-    Equal to `torch.nn.functional.interpolate`, written as two matrix products, which are several times faster forwards and
-    backwards for many bands.
+    Equal to `torch.nn.functional.interpolate`, written as two matrix products, which are several
+    times faster forwards and backwards for many bands.
     """
-    rows, columns = (torch.from_numpy(_interpolation_matrix(length, scale, mode)).to(x) for length in x.shape[-2:])
+    rows, columns = (
+        torch.from_numpy(_interpolation_matrix(length, scale, mode)).to(x)
+        for length in x.shape[-2:]
+    )
     return rows @ x @ columns.mT
 
 
 @cache
 def _interpolation_matrix(length: int, scale: int, mode: str) -> np.ndarray:
     """One axis: (length * scale, length) float64, the interpolation of each unit vector."""
-    units = torch.eye(length, dtype=torch.float64, device="cpu")[None, :, :, None]  # unit vectors as channels of a one-column image
-    return F.interpolate(units, scale_factor=(scale, 1), mode=mode, align_corners=False)[0, :, :, 0].T.contiguous().numpy()
+    units = torch.eye(length, dtype=torch.float64, device="cpu")[
+        None, :, :, None
+    ]  # unit vectors as channels of a one-column image
+    return (
+        F.interpolate(units, scale_factor=(scale, 1), mode=mode, align_corners=False)[0, :, :, 0]
+        .T.contiguous()
+        .numpy()
+    )
 
 
 def fit_regression(x_m: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Least squares y = R [x_m; 1] over the pixels of each image: (..., M, H, W) and (..., C, H, W) -> R (..., C, M + 1).
+    """Least squares y = R [x_m; 1] over the pixels of each image: (..., M, H, W) and (..., C, H, W)
+    -> R (..., C, M + 1).
 
-    Solved in float64 by `torch.linalg.lstsq`, returned in float32. Both images need the same pixels.
+    Solved in float64 by `torch.linalg.lstsq`, returned in float32. Both images need the same
+    pixels.
     """
     inputs = x_m.flatten(-2).mT.double()
     inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
@@ -212,18 +294,26 @@ def fit_regression(x_m: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def apply_regression(regression: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
-    """R [x_m; 1]: (..., C, M + 1) and (..., M, H, W) -> (..., C, H, W), an HSI predicted from the HR-MSI alone."""
+    """R [x_m; 1]: (..., C, M + 1) and (..., M, H, W) -> (..., C, H, W), an HSI predicted from the
+    HR-MSI alone.
+    """
     linear, constant = regression[..., :-1].to(x_m), regression[..., -1:].to(x_m)
     images = torch.broadcast_shapes(regression.shape[:-2], x_m.shape[:-3])
-    product = linear.expand(*images, -1, -1) @ x_m.flatten(-2)  # an image each, so that the result lies in memory as x_m does
+    product = linear.expand(*images, -1, -1) @ x_m.flatten(
+        -2
+    )  # an image each, so that the result lies in memory as x_m does
     return product.add_(constant).unflatten(-1, x_m.shape[-2:])
 
 
-def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes: int = 1) -> torch.Tensor:
-    """Make a guessed HR-HSI (..., C, H, W) agree with the LR-HSI: add what its own blurred version lacks, upsampled.
+def inject(
+    x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes: int = 1
+) -> torch.Tensor:
+    """Make a guessed HR-HSI (..., C, H, W) agree with the LR-HSI: add what its own blurred version
+    lacks, upsampled.
 
-    Seen the other way round, this is the upsampled LR-HSI plus the guess's detail. One pass leaves a rest, because
-    interpolation does not undo the PSF; each further pass shrinks it (iterative back-projection, M. Irani and S. Peleg, 1991).
+    Seen the other way round, this is the upsampled LR-HSI plus the guess's detail. One pass leaves
+    a rest, because interpolation does not undo the PSF; each further pass shrinks it (iterative
+    back-projection, M. Irani and S. Peleg, 1991).
     """
     rest = missing = x_h - degrade.spatial(guess)
     rows, columns = (_interpolate_and_blur(length, degrade).to(guess) for length in x_h.shape[-2:])
@@ -233,8 +323,12 @@ def inject(x_h: torch.Tensor, guess: torch.Tensor, degrade: Degradation, passes:
     return guess + upsample(missing, degrade.scale, "bicubic")
 
 
-def followed_band(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each HSI band the MSI band it correlates with best at low resolution (C,), and the MSI at that resolution (M, h, w)."""
+def followed_band(
+    x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each HSI band the MSI band it correlates with best at low resolution (C,), and the MSI at
+    that resolution (M, h, w).
+    """
     low = degrade.spatial(x_m)
     hsi, msi = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (x_h, low))
     correlation = F.normalize(hsi, dim=1) @ F.normalize(msi, dim=1).mT
@@ -242,9 +336,13 @@ def followed_band(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) ->
 
 
 def _gain(x: torch.Tensor, intensity: torch.Tensor) -> torch.Tensor:
-    """cov(x, intensity) / var(intensity) over the pixels, (C, 1, 1); 0 where the intensity is constant."""
+    """cov(x, intensity) / var(intensity) over the pixels, (C, 1, 1); 0 where the intensity is
+    constant.
+    """
     deviation = intensity - intensity.mean(dim=(-2, -1), keepdim=True)
-    return (x * deviation).sum(dim=(-2, -1), keepdim=True) / deviation.square().sum(dim=(-2, -1), keepdim=True).clamp_min(TINY)
+    return (x * deviation).sum(dim=(-2, -1), keepdim=True) / deviation.square().sum(
+        dim=(-2, -1), keepdim=True
+    ).clamp_min(TINY)
 
 
 def _mix(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -253,7 +351,9 @@ def _mix(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _interpolate_and_blur(length: int, degrade: Degradation) -> torch.Tensor:
-    """One axis of `spatial` after bicubic `upsample`, (length, length): what remains of an image at low resolution."""
+    """One axis of `spatial` after bicubic `upsample`, (length, length): what remains of an image at
+    low resolution.
+    """
     blur = blur_and_decimate_matrix(length * degrade.scale, degrade.psf_sigma, degrade.scale)
     return torch.from_numpy(blur @ _interpolation_matrix(length, degrade.scale, "bicubic"))
 

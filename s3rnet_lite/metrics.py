@@ -1,7 +1,9 @@
-"""Quality of a fused image against the reference, in float64; built in notebooks/02_metrics_and_baselines.ipynb.
+"""Quality of a fused image against the reference, in float64; built in
+notebooks/02_metrics_and_baselines.ipynb.
 
-All take a prediction and a reference of equal shape (C, H, W) or (B, C, H, W), floating-point, finite. A batch gives the
-mean over its images. Every result is a Python float unless said otherwise.
+All take a prediction and a reference of equal shape (C, H, W) or (B, C, H, W), floating-point,
+finite. A batch gives the mean over its images. Every result is a Python float unless said
+otherwise.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ import math
 
 import torch
 
-from .checks import check_cube
+from .files.checks import check_cube
 
 
-def psnr(y_hat: torch.Tensor, y: torch.Tensor, peak: str | float = "band", per_band: bool = False) -> float | torch.Tensor:
+def psnr(
+    y_hat: torch.Tensor, y: torch.Tensor, peak: str | float = "band", per_band: bool = False
+) -> float | torch.Tensor:
     """Mean over bands of the peak signal-to-noise ratio 10 log10(peak^2 / MSE_b), in decibels.
 
     Args:
-        peak: "band" (the reference's maximum in each band: the paper's definition), "max" (its maximum over all bands),
-            or a positive number.
+        peak: "band" (the reference's maximum in each band: the paper's definition), "max" (its
+            maximum over all bands), or a positive number.
         per_band: return the (C,) or (B, C) values instead of their mean.
 
     Raises:
@@ -31,22 +35,29 @@ def psnr(y_hat: torch.Tensor, y: torch.Tensor, peak: str | float = "band", per_b
 
 
 def pooled_psnr(y_hat: torch.Tensor, y: torch.Tensor, peak: str | float = "max") -> float:
-    """One PSNR for the whole cube, 10 log10(peak^2 / MSE) in decibels, MSE over all bands and pixels; `peak` as `psnr`."""
+    """One PSNR for the whole cube, 10 log10(peak^2 / MSE) in decibels, MSE over all bands and
+    pixels; `peak` as `psnr`.
+    """
     if peak == "band":
-        raise ValueError("peak: one value for the whole cube is needed, 'max' or a number, got 'band'")
+        raise ValueError(
+            "peak: one value for the whole cube is needed, 'max' or a number, got 'band'"
+        )
     y_hat, y = _pair(y_hat, y)
     mse = (y_hat - y).square().mean(dim=(-3, -2, -1))
     return float((10 * torch.log10(_peak(y, peak)[..., 0].square() / mse)).mean())
 
 
 def rmse(y_hat: torch.Tensor, y: torch.Tensor, unit: float = 1.0) -> float:
-    """Root mean squared error over all bands and pixels, times `unit` (a scene's `scale` gives the sensor's unit)."""
+    """Root mean squared error over all bands and pixels, times `unit` (a scene's `scale` gives the
+    sensor's unit).
+    """
     y_hat, y = _pair(y_hat, y)
     return float((y_hat - y).square().mean(dim=(-3, -2, -1)).sqrt().mean() * unit)
 
 
 def ergas(y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4) -> float:
-    """Relative dimensionless global error 100 / scale * sqrt(mean_b (RMSE_b / mean_b)^2); 0 is perfect.
+    """Relative dimensionless global error 100 / scale * sqrt(mean_b (RMSE_b / mean_b)^2); 0 is
+    perfect.
 
     Source: L. Wald, Data Fusion, 2002; with 100 / r as in the paper (some packages have 100 / r^2).
 
@@ -58,7 +69,9 @@ def ergas(y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4) -> float:
     y_hat, y = _pair(y_hat, y)
     means = y.mean(dim=(-2, -1))
     if bool((means == 0).any()):
-        raise ValueError(f"y: ERGAS divides by each band's mean, and {int((means == 0).sum())} bands have mean 0")
+        raise ValueError(
+            f"y: ERGAS divides by each band's mean, and {int((means == 0).sum())} bands have mean 0"
+        )
     relative = (y_hat - y).square().mean(dim=(-2, -1)) / means.square()
     return float((100 / scale * relative.mean(-1).sqrt()).mean())
 
@@ -80,8 +93,9 @@ def sam(y_hat: torch.Tensor, y: torch.Tensor) -> float:
 def sam_map(y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """The angle of every pixel in degrees, (..., H, W) float64, NaN where a spectrum is all zero.
 
-    Computed as 2 atan2(|u - v|, |u + v|) of the unit spectra (W. Kahan, "How Futile are Mindless Assessments of
-    Roundoff", 2006), which stays exact for parallel spectra, where the arc cosine loses half its digits.
+    Computed as 2 atan2(|u - v|, |u + v|) of the unit spectra (W. Kahan, "How Futile are Mindless
+    Assessments of Roundoff", 2006), which stays exact for parallel spectra, where the arc cosine
+    loses half its digits.
     """
     y_hat, y = _pair(y_hat, y)
     norm_hat, norm = (x.norm(dim=-3, keepdim=True) for x in (y_hat, y))
@@ -89,8 +103,12 @@ def sam_map(y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.rad2deg(2 * torch.atan2((u - v).norm(dim=-3), (u + v).norm(dim=-3)))
 
 
-def evaluate(y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4, unit: float = 1.0) -> dict[str, float]:
-    """Every metric under a name that says its definition; `zero_pixels` is how many pixels SAM left out."""
+def evaluate(
+    y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4, unit: float = 1.0
+) -> dict[str, float]:
+    """Every metric under a name that says its definition; `zero_pixels` is how many pixels SAM left
+    out.
+    """
     return {
         "psnr_pooled_scene_peak": pooled_psnr(y_hat, y, "max"),
         "psnr_band_mean_band_peak": psnr(y_hat, y, "band"),
@@ -103,7 +121,8 @@ def evaluate(y_hat: torch.Tensor, y: torch.Tensor, scale: int = 4, unit: float =
 
 
 def noise_ceiling(y: torch.Tensor, scale: int = 4, unit: float = 1.0) -> dict[str, float]:
-    """What a perfect prediction of the noise-free scene would score against this noisy reference, as `evaluate`.
+    """What a perfect prediction of the noise-free scene would score against this noisy reference,
+    as `evaluate`.
 
     Good to about 2 dB: see `estimate_noise`, also for the arguments and what is raised.
     """
@@ -113,9 +132,10 @@ def noise_ceiling(y: torch.Tensor, scale: int = 4, unit: float = 1.0) -> dict[st
 def estimate_noise(y: torch.Tensor) -> torch.Tensor:
     """The noise in one image (C, H, W) with many more pixels than bands, float64.
 
-    Noise is what a regression of each band on all other bands leaves, the usual estimate for hyperspectral images (J.
-    Bioucas-Dias and J. Nascimento, "Hyperspectral subspace identification", 2008), enlarged for the fitted coefficients.
-    Structured noise that bands share is missed.
+    Noise is what a regression of each band on all other bands leaves, the usual estimate for
+    hyperspectral images (J. Bioucas-Dias and J. Nascimento, "Hyperspectral subspace
+    identification", 2008), enlarged for the fitted coefficients. Structured noise that bands share
+    is missed.
 
     Raises:
         ValueError: a batch, too few pixels, or bands that depend on each other exactly.
@@ -125,21 +145,32 @@ def estimate_noise(y: torch.Tensor) -> torch.Tensor:
     pixels = y.detach().double().flatten(1)
     bands, count = pixels.shape
     if count <= 2 * bands:
-        raise ValueError(f"y: expected many more pixels than its {bands} bands to regress on, got {count}")
+        raise ValueError(
+            f"y: expected many more pixels than its {bands} bands to regress on, got {count}"
+        )
     centred = pixels - pixels.mean(1, keepdim=True)
-    # The residual of regressing band b on the rest is row b of the inverse covariance, divided by its diagonal.
+    # The residual of regressing band b on the rest is row b of the inverse covariance, divided by
+    # its diagonal.
     precision, singular = torch.linalg.inv_ex(centred @ centred.T)
-    dependence = precision.diagonal() * centred.square().sum(1)  # variance over what the other bands leave of it
+    dependence = precision.diagonal() * centred.square().sum(
+        1
+    )  # variance over what the other bands leave of it
     if int(singular) or not bool(((dependence > 0) & (dependence < 1e12)).all()):
-        raise ValueError("y: a band is constant or an exact mixture of others, so its noise cannot be told from its signal")
-    return (precision @ centred / precision.diagonal()[:, None] * math.sqrt(count / (count - bands))).reshape(y.shape)
+        raise ValueError(
+            "y: a band is constant or an exact mixture of others, so its noise cannot be told from its signal"
+        )
+    return (
+        precision @ centred / precision.diagonal()[:, None] * math.sqrt(count / (count - bands))
+    ).reshape(y.shape)
 
 
 def _pair(y_hat: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     check_cube("y_hat", y_hat)
     check_cube("y", y)
     if y_hat.shape != y.shape:
-        raise ValueError(f"y_hat: expected the reference's shape {tuple(y.shape)}, got {tuple(y_hat.shape)}")
+        raise ValueError(
+            f"y_hat: expected the reference's shape {tuple(y.shape)}, got {tuple(y_hat.shape)}"
+        )
     return y_hat.detach().double(), y.detach().double()
 
 
@@ -149,10 +180,17 @@ def _peak(y: torch.Tensor, peak: str | float) -> torch.Tensor:
         values = y.amax(dim=(-2, -1))
     elif peak == "max":
         values = y.amax(dim=(-3, -2, -1))[..., None]
-    elif isinstance(peak, (int, float)) and not isinstance(peak, bool) and math.isfinite(peak) and peak > 0:
+    elif (
+        isinstance(peak, (int, float))
+        and not isinstance(peak, bool)
+        and math.isfinite(peak)
+        and peak > 0
+    ):
         values = y.new_full((*y.shape[:-3], 1), float(peak))
     else:
         raise ValueError(f"peak: expected 'band', 'max' or a positive number, got {peak!r}")
     if bool((values <= 0).any()):
-        raise ValueError(f"y: PSNR needs a positive peak, and {int((values <= 0).sum())} bands have none")
+        raise ValueError(
+            f"y: PSNR needs a positive peak, and {int((values <= 0).sum())} bands have none"
+        )
     return values

@@ -49,4 +49,6 @@ def small_val(indian_pines_split) -> Scene:
 @pytest.fixture(scope="session")
 def degrade6(indian_pines) -> Degradation:
     """The default degradation with six Landsat TM bands."""
-    return Degradation(srf=sensors.landsat_tm(indian_pines.wavelengths_nm, bands=6, fwhm_nm=indian_pines.fwhm_nm))
+    return Degradation(
+        srf=sensors.landsat_tm(indian_pines.wavelengths_nm, bands=6, fwhm_nm=indian_pines.fwhm_nm)
+    )

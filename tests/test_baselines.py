@@ -33,12 +33,19 @@ def test_a_batch_is_fused_image_by_image():
     x_h, x_m = torch.rand(3, 6, 8, 8), torch.rand(3, 2, 32, 32)
     together = baselines.run("detail_injection", x_h, x_m, degrade)
     for i in range(3):
-        torch.testing.assert_close(together[i], baselines.run("detail_injection", x_h[i], x_m[i], degrade), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            together[i],
+            baselines.run("detail_injection", x_h[i], x_m[i], degrade),
+            atol=1e-5,
+            rtol=0,
+        )
 
 
 def test_regression_leaves_residuals_that_no_msi_band_explains():
     x_m, y = torch.rand(3, 12, 12), torch.rand(6, 12, 12)
-    residual = (y - baselines.apply_regression(baselines.fit_regression(x_m, y), x_m)).flatten(1).double()
+    residual = (
+        (y - baselines.apply_regression(baselines.fit_regression(x_m, y), x_m)).flatten(1).double()
+    )
     inputs = torch.cat([x_m.flatten(1), torch.ones(1, 144)]).double()
     assert float((residual @ inputs.T).abs().max()) < 1e-4  # the normal equations
 
@@ -62,13 +69,18 @@ def test_detail_injection_is_exact_for_an_affine_function_of_the_msi(seed, scale
 def test_detail_injection_agrees_better_with_the_lr_hsi_than_bicubic():
     degrade = operator()
     x_h, x_m = degrade(smooth(torch.rand(6, 64, 48)))
-    deviation = {name: (degrade.spatial(baselines.run(name, x_h, x_m, degrade)) - x_h).square().mean() for name in baselines.NAMES}
+    deviation = {
+        name: (degrade.spatial(baselines.run(name, x_h, x_m, degrade)) - x_h).square().mean()
+        for name in baselines.NAMES
+    }
     assert deviation["detail_injection"] < 0.5 * deviation["bicubic"]
 
 
 def ramps(scale: int) -> tuple[torch.Tensor, slice]:
     """Three ramps in two directions, and the part of an axis that no border reaches."""
-    rows, columns = torch.meshgrid(torch.arange(24 * scale), torch.arange(24 * scale), indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(24 * scale), torch.arange(24 * scale), indexing="ij"
+    )
     return torch.stack([rows, columns, 2 * rows - columns]).double(), slice(9 * scale, 15 * scale)
 
 
@@ -85,7 +97,8 @@ def test_bicubic_undoes_the_degradation_of_a_ramp_up_to_a_ripple_without_shift(s
     y, inside = ramps(scale)
     degrade = operator(hsi_bands=3, scale=scale)
     ripple = (baselines.run("bicubic", *degrade(y), degrade) - y)[:, inside, inside]
-    # PyTorch's cubic (a = -0.75) errs by |2 a + 1| s (1 - s) (1 - 2 s) LR pixels at offset s, at most 0.0481 along each axis.
+    # PyTorch's cubic (a = -0.75) errs by |2 a + 1| s (1 - s) (1 - 2 s) LR pixels at offset s, at
+    # most 0.0481 along each axis.
     assert float(ripple[:2].abs().max()) < 0.0482 * scale
     assert float(torch.nn.functional.avg_pool2d(ripple, scale).abs().max()) < 1e-9
 
@@ -94,7 +107,10 @@ def test_bicubic_undoes_the_degradation_of_a_ramp_up_to_a_ripple_without_shift(s
 def test_interpolation_ignores_the_msi(name):
     degrade = operator()
     x_h, x_m = degrade(torch.rand(6, 16, 24))
-    assert torch.equal(baselines.run(name, x_h, x_m, degrade), baselines.run(name, x_h, torch.rand_like(x_m), degrade))
+    assert torch.equal(
+        baselines.run(name, x_h, x_m, degrade),
+        baselines.run(name, x_h, torch.rand_like(x_m), degrade),
+    )
 
 
 @pytest.mark.parametrize("name", baselines.NAMES)
@@ -106,7 +122,9 @@ def test_every_method_gives_the_shape_of_the_hr_hsi(name, batch):
 
 
 def one_pan_scene(offset: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """An HR-MSI of three uncorrelated bands and an HR-HSI whose bands 2m and 2m + 1 follow MSI band m."""
+    """An HR-MSI of three uncorrelated bands and an HR-HSI whose bands 2m and 2m + 1 follow MSI band
+    m.
+    """
     x_m = smooth(torch.rand(3, 48, 40)) + 0.2
     gains = torch.tensor([0.5, 2.0, 1.0, 0.3, 1.5, 0.8])[:, None, None]
     return x_m, gains * x_m.repeat_interleave(2, dim=0) + offset * torch.arange(6.0)[:, None, None]
@@ -122,11 +140,15 @@ def test_methods_with_one_pan_a_band_are_exact_where_each_band_follows_one(name,
 
 def test_the_gain_is_the_slope_of_a_line():
     intensity = torch.rand(2, 5, 7)
-    torch.testing.assert_close(baselines._gain(intensity * -3 + 4, intensity), torch.full((2, 1, 1), -3.0))
+    torch.testing.assert_close(
+        baselines._gain(intensity * -3 + 4, intensity), torch.full((2, 1, 1), -3.0)
+    )
     assert float(baselines._gain(intensity, torch.ones(2, 5, 7)).abs().max()) == 0
 
 
-PAIRS_OF_BANDS = Degradation(4, 1.7, torch.eye(4).repeat_interleave(2, dim=1) / 2)  # an MSI whose bands differ
+PAIRS_OF_BANDS = Degradation(
+    4, 1.7, torch.eye(4).repeat_interleave(2, dim=1) / 2
+)  # an MSI whose bands differ
 
 
 def mixed_scene() -> torch.Tensor:
@@ -142,14 +164,22 @@ def test_unmixing_is_non_negative_and_lowers_its_objective_step_by_step():
         spectra, abundances = baselines.unmix(x_h, x_m, PAIRS_OF_BANDS, 3, iterations)
         assert float(spectra.min()) >= 0 and float(abundances.min()) >= 0
         fused = torch.einsum("cp,phw->chw", spectra, abundances)
-        losses.append(float((x_h - PAIRS_OF_BANDS.spatial(fused)).square().sum() + (x_m - PAIRS_OF_BANDS.spectral(fused)).square().sum()))
+        losses.append(
+            float(
+                (x_h - PAIRS_OF_BANDS.spatial(fused)).square().sum()
+                + (x_m - PAIRS_OF_BANDS.spectral(fused)).square().sum()
+            )
+        )
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.5 * losses[0]
 
 
 def test_unmixing_comes_ever_nearer_to_a_scene_that_is_a_mixture():
     y = mixed_scene()
     x_h, x_m = PAIRS_OF_BANDS(y)
-    errors = [float((baselines.cnmf(x_h, x_m, PAIRS_OF_BANDS, 3, steps) - y).square().mean().sqrt()) for steps in (0, 100, 1000, 5000)]
+    errors = [
+        float((baselines.cnmf(x_h, x_m, PAIRS_OF_BANDS, 3, steps) - y).square().mean().sqrt())
+        for steps in (0, 100, 1000, 5000)
+    ]
     bicubic = float((baselines.bicubic(x_h, x_m, PAIRS_OF_BANDS) - y).square().mean().sqrt())
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.1 * bicubic
 
@@ -160,7 +190,8 @@ def test_the_sylvester_solution_solves_the_normal_equations_written_out():
     x_h, x_m = degrade(y)
     fused = baselines.sylvester(x_h, x_m, degrade, components=3, prior=0.01)
 
-    # The same quadratic as one dense least-squares problem, in the principal components of the LR-HSI.
+    # The same quadratic as one dense least-squares problem, in the principal components of the
+    # LR-HSI.
     pixels = x_h.flatten(1)
     mean = pixels.mean(1, keepdim=True)
     values, vectors = torch.linalg.eigh((pixels - mean) @ (pixels - mean).T / pixels.shape[1])
@@ -168,10 +199,20 @@ def test_the_sylvester_solution_solves_the_normal_equations_written_out():
     blur = torch.from_numpy(degrade.spatial_matrix(12, 14).toarray()).contiguous()
     eye, weight = torch.eye(12 * 14, dtype=torch.float64), (0.01 / variance).sqrt()
     srf = degrade.srf.double()
-    start = torch.nn.functional.interpolate(x_h[None], scale_factor=2, mode="bicubic", align_corners=False)[0].flatten(1)
-    rows = torch.cat([torch.kron(basis, blur), torch.kron(srf @ basis, eye), torch.kron(weight.diag(), eye)])
-    targets = [pixels - mean, x_m.flatten(1) - srf @ mean, weight[:, None] * (basis.T @ (start - mean))]
-    solution = torch.linalg.lstsq(rows, torch.cat([target.flatten() for target in targets])).solution
+    start = torch.nn.functional.interpolate(
+        x_h[None], scale_factor=2, mode="bicubic", align_corners=False
+    )[0].flatten(1)
+    rows = torch.cat(
+        [torch.kron(basis, blur), torch.kron(srf @ basis, eye), torch.kron(weight.diag(), eye)]
+    )
+    targets = [
+        pixels - mean,
+        x_m.flatten(1) - srf @ mean,
+        weight[:, None] * (basis.T @ (start - mean)),
+    ]
+    solution = torch.linalg.lstsq(
+        rows, torch.cat([target.flatten() for target in targets])
+    ).solution
     expected = basis @ solution.reshape(3, -1) + mean
     torch.testing.assert_close(fused.flatten(1), expected, atol=1e-8, rtol=0)
 
@@ -181,7 +222,10 @@ def test_sparse_coding_uses_few_atoms_and_survives_black_pixels():
     x_h, x_m = PAIRS_OF_BANDS(y)
     y_hat = baselines.sparse_coding(x_h, x_m, PAIRS_OF_BANDS, atoms=12)
     assert bool(y_hat.isfinite().all())
-    assert metrics.pooled_psnr(y_hat, y) > metrics.pooled_psnr(baselines.bicubic(x_h, x_m, PAIRS_OF_BANDS), y) + 6
+    assert (
+        metrics.pooled_psnr(y_hat, y)
+        > metrics.pooled_psnr(baselines.bicubic(x_h, x_m, PAIRS_OF_BANDS), y) + 6
+    )
 
 
 @pytest.mark.parametrize("name", baselines.NAMES)
@@ -189,7 +233,8 @@ def test_sparse_coding_uses_few_atoms_and_survives_black_pixels():
 def test_an_image_without_any_variation_comes_back(name, level):
     y = torch.full((6, 16, 24), level)
     degrade = operator()
-    # Not closer: rounding errors of a constant band have a slope too, and `gsa` and `mtf_glp` follow it (by up to 4e-4).
+    # Not closer: rounding errors of a constant band have a slope too, and `gsa` and `mtf_glp`
+    # follow it (by up to 4e-4).
     torch.testing.assert_close(baselines.run(name, *degrade(y), degrade), y, atol=1e-3, rtol=0)
 
 
@@ -199,7 +244,13 @@ def real(indian_pines, tm4):
     y = scenes.split(indian_pines)[2].cube
     degrade = Degradation(srf=tm4)
     x_h, x_m = degrade(y)
-    return y, x_h, x_m, degrade, {name: baselines.run(name, x_h, x_m, degrade) for name in baselines.NAMES}
+    return (
+        y,
+        x_h,
+        x_m,
+        degrade,
+        {name: baselines.run(name, x_h, x_m, degrade) for name in baselines.NAMES},
+    )
 
 
 FUSION = [name for name in baselines.NAMES if name not in ("bilinear", "bicubic")]
@@ -210,7 +261,9 @@ def test_fusion_agrees_with_both_inputs_far_better_than_bicubic(real, name):
     _, x_h, x_m, degrade, fused = real
 
     def deviations(y_hat):
-        return (degrade.spatial(y_hat) - x_h).square().mean().sqrt(), (degrade.spectral(y_hat) - x_m).square().mean().sqrt()
+        return (degrade.spatial(y_hat) - x_h).square().mean().sqrt(), (
+            degrade.spectral(y_hat) - x_m
+        ).square().mean().sqrt()
 
     lr, hr = deviations(fused[name])
     lr_bicubic, hr_bicubic = deviations(fused["bicubic"])
@@ -224,11 +277,16 @@ def test_fusion_beats_bicubic_by_eight_decibels_on_the_real_scene(real, name):
     assert metrics.sam(fused[name], y) < 0.6 * metrics.sam(fused["bicubic"], y)
 
 
-def test_bicubic_beats_bilinear_and_the_methods_that_use_all_msi_bands_at_once_beat_those_that_use_one(real):
+def test_bicubic_beats_bilinear_and_the_methods_that_use_all_msi_bands_at_once_beat_those_that_use_one(
+    real,
+):
     y, fused = real[0], real[-1]
     psnr = {name: metrics.pooled_psnr(fused[name], y) for name in baselines.NAMES}
     assert psnr["bicubic"] > psnr["bilinear"]
-    assert min(psnr["detail_injection"], psnr["sylvester"]) > max(psnr["gsa"], psnr["sfim"], psnr["mtf_glp"]) + 1
+    assert (
+        min(psnr["detail_injection"], psnr["sylvester"])
+        > max(psnr["gsa"], psnr["sfim"], psnr["mtf_glp"]) + 1
+    )
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():

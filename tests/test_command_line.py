@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from s3rnet_lite import S3RNet, baselines, training
-from s3rnet_lite.fusion import FusionModel
+from s3rnet_lite.training.fusion import FusionModel
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
@@ -22,8 +22,15 @@ def run(*arguments) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, small_train, degrade6):
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    model = FusionModel(S3RNet.from_preset("tiny", 170, 6), degrade6, "band", "injection", small_train.cube)
-    training.save_checkpoint(path, model, "tiny", {"training": {"config": {"seed": 0}}, "provenance": {"wall_seconds": 0.0}})
+    model = FusionModel(
+        S3RNet.from_preset("tiny", 170, 6), degrade6, "band", "injection", small_train.cube
+    )
+    training.save_checkpoint(
+        path,
+        model,
+        "tiny",
+        {"training": {"config": {"seed": 0}}, "provenance": {"wall_seconds": 0.0}},
+    )
     return path
 
 
@@ -71,7 +78,10 @@ def test_fuse_writes_what_the_model_answers(checkpoint, pair, tmp_path):
 
 
 def bad_inputs():
-    good_h, good_m = np.random.default_rng(0).random((170, 4, 4), np.float32), np.random.default_rng(1).random((6, 16, 16), np.float32)
+    good_h, good_m = (
+        np.random.default_rng(0).random((170, 4, 4), np.float32),
+        np.random.default_rng(1).random((6, 16, 16), np.float32),
+    )
     yield "bands", good_h[:169], good_m, "expected 170 bands"
     yield "size", good_h, good_m[:, :15], "expected height and width (16, 16)"
     yield "nan", np.where(good_h > 0.9, np.nan, good_h), good_m, "NaN"
@@ -80,19 +90,51 @@ def bad_inputs():
     yield "batch", good_h[None], good_m[None], "three axes (C, H, W)"
 
 
-@pytest.mark.parametrize(("x_h", "x_m", "message"), [pytest.param(*case[1:], id=case[0]) for case in bad_inputs()])
+@pytest.mark.parametrize(
+    ("x_h", "x_m", "message"), [pytest.param(*case[1:], id=case[0]) for case in bad_inputs()]
+)
 def test_fuse_names_bad_input_and_writes_nothing(x_h, x_m, message, checkpoint, tmp_path):
     np.save(tmp_path / "h.npy", x_h), np.save(tmp_path / "m.npy", x_m)
-    done = run("fuse", "--hsi", tmp_path / "h.npy", "--msi", tmp_path / "m.npy", "--checkpoint", checkpoint, "--out", tmp_path / "out.npy")
+    done = run(
+        "fuse",
+        "--hsi",
+        tmp_path / "h.npy",
+        "--msi",
+        tmp_path / "m.npy",
+        "--checkpoint",
+        checkpoint,
+        "--out",
+        tmp_path / "out.npy",
+    )
     assert done.returncode == 2 and done.stderr.startswith("error: ") and message in done.stderr
     assert sorted(file.name for file in tmp_path.iterdir()) == ["h.npy", "m.npy"]
 
 
 def test_fuse_names_files_it_cannot_read(checkpoint, pair, tmp_path):
     pair[0].write_bytes(pair[0].read_bytes()[:200])
-    done = run("fuse", "--hsi", pair[0], "--msi", pair[1], "--checkpoint", checkpoint, "--out", tmp_path / "out.npy")
+    done = run(
+        "fuse",
+        "--hsi",
+        pair[0],
+        "--msi",
+        pair[1],
+        "--checkpoint",
+        checkpoint,
+        "--out",
+        tmp_path / "out.npy",
+    )
     assert done.returncode == 2 and "hsi.npy: damaged" in done.stderr
-    done = run("fuse", "--hsi", tmp_path / "none.npy", "--msi", pair[1], "--checkpoint", checkpoint, "--out", tmp_path / "out.npy")
+    done = run(
+        "fuse",
+        "--hsi",
+        tmp_path / "none.npy",
+        "--msi",
+        pair[1],
+        "--checkpoint",
+        checkpoint,
+        "--out",
+        tmp_path / "out.npy",
+    )
     assert done.returncode == 2 and "none.npy" in done.stderr
 
 
@@ -112,9 +154,15 @@ def test_train_then_evaluate(tmp_path):
         tmp_path / "a.safetensors",
     ]
     stopped = run(*command, "--minutes", 1e-9)
-    assert stopped.returncode == 0 and "Stopped after 1 of 3 steps" in stopped.stdout and not (tmp_path / "a.safetensors").exists()
+    assert (
+        stopped.returncode == 0
+        and "Stopped after 1 of 3 steps" in stopped.stdout
+        and not (tmp_path / "a.safetensors").exists()
+    )
     assert run(*command).returncode == 0
-    scored = run("evaluate", "--checkpoint", tmp_path / "a.safetensors", "--out", tmp_path / "a_scores.json")
+    scored = run(
+        "evaluate", "--checkpoint", tmp_path / "a.safetensors", "--out", tmp_path / "a_scores.json"
+    )
     assert scored.returncode == 0
     for name in ("bicubic", "detail_injection", "a.safetensors", "noise ceiling"):
         assert name in scored.stdout
@@ -123,8 +171,13 @@ def test_train_then_evaluate(tmp_path):
 
 @pytest.mark.parametrize("decibels", [("40", "5"), ("1", "2", "3")])
 def test_a_range_of_noise_has_a_lowest_and_a_highest(decibels, tmp_path):
-    done = run("train", "--preset", "tiny", "--snr-db", *decibels, "--out", tmp_path / "a.safetensors")
-    assert done.returncode == 2 and "--snr-db: expected one number, or the lowest and the highest" in done.stderr
+    done = run(
+        "train", "--preset", "tiny", "--snr-db", *decibels, "--out", tmp_path / "a.safetensors"
+    )
+    assert (
+        done.returncode == 2
+        and "--snr-db: expected one number, or the lowest and the highest" in done.stderr
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -137,5 +190,7 @@ def test_evaluate_without_a_checkpoint_scores_and_times_the_classical_methods(tm
 
 
 def test_complexity_prints_table_one():
-    printed = run("complexity", "--preset", "paper", "--hsi-bands", 172, "--msi-bands", 4, "--size", 256).stdout
+    printed = run(
+        "complexity", "--preset", "paper", "--hsi-bands", 172, "--msi-bands", 4, "--size", 256
+    ).stdout
     assert "26,807,686" in printed and "941.83" in printed and "1,883.66" in printed

@@ -1,4 +1,6 @@
-"""Metrics: a hand-worked case each, torchmetrics where definitions agree, invariances, and the awkward pixels."""
+"""Metrics: a hand-worked case each, torchmetrics where definitions agree, invariances, and the
+awkward pixels.
+"""
 
 import math
 
@@ -15,14 +17,21 @@ from torchmetrics.functional.image import (
 
 from s3rnet_lite import metrics
 
-# Band 0 has mean 2, maximum 3 and an error of 0.3 everywhere; band 1 has mean 1, maximum 1 and an error of 0.01.
+# Band 0 has mean 2, maximum 3 and an error of 0.3 everywhere; band 1 has mean 1, maximum 1 and an
+# error of 0.01.
 Y = torch.tensor([[[3.0, 1.0], [1.0, 3.0]], [[1.0, 1.0], [1.0, 1.0]]], dtype=torch.float64)
-Y_HAT = Y + torch.tensor([[[0.3, -0.3], [0.3, -0.3]], [[0.01, 0.01], [-0.01, -0.01]]], dtype=torch.float64)
+Y_HAT = Y + torch.tensor(
+    [[[0.3, -0.3], [0.3, -0.3]], [[0.01, 0.01], [-0.01, -0.01]]], dtype=torch.float64
+)
 MSE = (0.3**2 + 0.01**2) / 2
 
 # Spectra of two bands, pixel by pixel: 45, 90, 0 and 60 degrees apart.
-ANGLES_Y = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 3**0.5]], dtype=torch.float64).reshape(2, 2, 2)
-ANGLES_Y_HAT = torch.tensor([[1.0, 0.0, 2.0, 1.0], [1.0, 1.0, 2.0, 0.0]], dtype=torch.float64).reshape(2, 2, 2)
+ANGLES_Y = torch.tensor(
+    [[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 3**0.5]], dtype=torch.float64
+).reshape(2, 2, 2)
+ANGLES_Y_HAT = torch.tensor(
+    [[1.0, 0.0, 2.0, 1.0], [1.0, 1.0, 2.0, 0.0]], dtype=torch.float64
+).reshape(2, 2, 2)
 
 
 def random_pair(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,7 +62,9 @@ def test_ergas_by_hand():
 
 
 def test_sam_by_hand():
-    np.testing.assert_allclose(metrics.sam_map(ANGLES_Y_HAT, ANGLES_Y).numpy(), [[45, 90], [0, 60]], atol=1e-12)
+    np.testing.assert_allclose(
+        metrics.sam_map(ANGLES_Y_HAT, ANGLES_Y).numpy(), [[45, 90], [0, 60]], atol=1e-12
+    )
     assert metrics.sam(ANGLES_Y_HAT, ANGLES_Y) == pytest.approx(48.75)
 
 
@@ -62,34 +73,47 @@ def test_evaluate_puts_each_definition_under_its_name():
     angle_1 = math.degrees(math.atan2(1.01, 0.7) - math.atan2(1, 1))
     angle_2 = math.degrees(math.atan2(1, 1) - math.atan2(0.99, 1.3))
     angle_3 = math.degrees(math.atan2(0.99, 2.7) - math.atan2(1, 3))
-    assert metrics.evaluate(Y_HAT, Y, scale=2, unit=10) == pytest.approx({
-        "psnr_pooled_scene_peak": 10 * math.log10(9 / MSE),
-        "psnr_band_mean_band_peak": 30,
-        "psnr_band_mean_scene_peak": (20 + 10 * math.log10(90_000)) / 2,
-        "sam_degrees": (angle_0 + angle_1 + angle_2 + angle_3) / 4,
-        "ergas": 50 * math.sqrt((0.15**2 + 0.01**2) / 2),
-        "rmse": 10 * math.sqrt(MSE),
-        "zero_pixels": 0,
-    })  # fmt: skip
+    assert metrics.evaluate(Y_HAT, Y, scale=2, unit=10) == pytest.approx(
+        {
+            "psnr_pooled_scene_peak": 10 * math.log10(9 / MSE),
+            "psnr_band_mean_band_peak": 30,
+            "psnr_band_mean_scene_peak": (20 + 10 * math.log10(90_000)) / 2,
+            "sam_degrees": (angle_0 + angle_1 + angle_2 + angle_3) / 4,
+            "ergas": 50 * math.sqrt((0.15**2 + 0.01**2) / 2),
+            "rmse": 10 * math.sqrt(MSE),
+            "zero_pixels": 0,
+        }
+    )
 
 
 def test_sam_is_that_of_torchmetrics_in_degrees():
     y_hat, y = random_pair(2, 7, 9, 8)
-    assert metrics.sam(y_hat, y) == pytest.approx(math.degrees(float(spectral_angle_mapper(y_hat, y))))
+    assert metrics.sam(y_hat, y) == pytest.approx(
+        math.degrees(float(spectral_angle_mapper(y_hat, y)))
+    )
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_ergas_is_that_of_torchmetrics_which_divides_by_the_ratio_too(scale):
     y_hat, y = random_pair(2, 7, 9, 8)
-    assert metrics.ergas(y_hat, y, scale) == pytest.approx(float(error_relative_global_dimensionless_synthesis(y_hat, y, ratio=scale)))
+    assert metrics.ergas(y_hat, y, scale) == pytest.approx(
+        float(error_relative_global_dimensionless_synthesis(y_hat, y, ratio=scale))
+    )
 
 
 def test_psnr_is_that_of_torchmetrics_given_its_peak():
     y_hat, y = random_pair(1, 7, 9, 8)
     pooled = float(peak_signal_noise_ratio(y_hat, y, data_range=float(y.max())))
     assert metrics.pooled_psnr(y_hat, y) == pytest.approx(pooled)
-    for name, peaks in (("band", y.amax((0, 2, 3))), ("max", y.max().expand(7)), (1.5, torch.full((7,), 1.5))):
-        bands = [float(peak_signal_noise_ratio(y_hat[:, c], y[:, c], data_range=float(peaks[c]))) for c in range(7)]
+    for name, peaks in (
+        ("band", y.amax((0, 2, 3))),
+        ("max", y.max().expand(7)),
+        (1.5, torch.full((7,), 1.5)),
+    ):
+        bands = [
+            float(peak_signal_noise_ratio(y_hat[:, c], y[:, c], data_range=float(peaks[c])))
+            for c in range(7)
+        ]
         assert metrics.psnr(y_hat, y, name) == pytest.approx(np.mean(bands))
 
 
@@ -97,7 +121,9 @@ def test_a_batch_gives_the_mean_over_its_images():
     y_hat, y = random_pair(3, 5, 6, 7)
     y_hat[1] = y[1] + 0.5
     for metric in (metrics.psnr, metrics.pooled_psnr, metrics.rmse, metrics.ergas, metrics.sam):
-        assert metric(y_hat, y) == pytest.approx(np.mean([metric(y_hat[i], y[i]) for i in range(3)]))
+        assert metric(y_hat, y) == pytest.approx(
+            np.mean([metric(y_hat[i], y[i]) for i in range(3)])
+        )
 
 
 @given(seed=st.integers(0, 999), factor=st.floats(0.1, 10))
@@ -129,13 +155,20 @@ def test_all_zero_spectra_are_left_out_and_counted():
 
 def test_identical_images_are_perfect():
     result = metrics.evaluate(Y, Y)
-    assert result["psnr_pooled_scene_peak"] == result["psnr_band_mean_band_peak"] == result["psnr_band_mean_scene_peak"] == math.inf
+    assert (
+        result["psnr_pooled_scene_peak"]
+        == result["psnr_band_mean_band_peak"]
+        == result["psnr_band_mean_scene_peak"]
+        == math.inf
+    )
     assert result["sam_degrees"] == result["ergas"] == result["rmse"] == 0
 
 
 def test_sam_ignores_the_brightness_of_each_pixel():
     y_hat, y = random_pair(7, 9, 8)
-    assert metrics.sam(y_hat * (torch.rand(9, 8, dtype=torch.float64) + 0.1), y) == pytest.approx(metrics.sam(y_hat, y))
+    assert metrics.sam(y_hat * (torch.rand(9, 8, dtype=torch.float64) + 0.1), y) == pytest.approx(
+        metrics.sam(y_hat, y)
+    )
 
 
 @given(factor=st.floats(0.01, 100))
@@ -148,7 +181,9 @@ def test_a_common_unit_changes_rmse_only(factor):
 def test_ergas_ignores_the_unit_of_a_single_band_and_pooled_psnr_does_not():
     units = torch.tensor([1.0, 50.0], dtype=torch.float64)[:, None, None]
     assert metrics.ergas(Y_HAT * units, Y * units) == pytest.approx(metrics.ergas(Y_HAT, Y))
-    assert metrics.pooled_psnr(Y_HAT * units, Y * units) != pytest.approx(metrics.pooled_psnr(Y_HAT, Y), abs=1)
+    assert metrics.pooled_psnr(Y_HAT * units, Y * units) != pytest.approx(
+        metrics.pooled_psnr(Y_HAT, Y), abs=1
+    )
 
 
 def test_float32_images_are_measured_in_float64():
@@ -161,8 +196,15 @@ def test_the_noise_ceiling_finds_the_noise_that_was_added_to_a_low_rank_scene():
     signal = torch.einsum("ck,khw->chw", torch.rand(40, 3), torch.rand(3, 64, 64)) / 3
     sigma = torch.linspace(0.005, 0.02, 40)[:, None, None]
     noisy = signal + sigma * torch.randn_like(signal)
-    ceiling, truth = metrics.noise_ceiling(noisy, scale=4, unit=3), metrics.evaluate(signal, noisy, scale=4, unit=3)
-    for name, tolerance in (("psnr_pooled_scene_peak", 0.5), ("psnr_band_mean_band_peak", 0.5), ("psnr_band_mean_scene_peak", 0.5)):
+    ceiling, truth = (
+        metrics.noise_ceiling(noisy, scale=4, unit=3),
+        metrics.evaluate(signal, noisy, scale=4, unit=3),
+    )
+    for name, tolerance in (
+        ("psnr_pooled_scene_peak", 0.5),
+        ("psnr_band_mean_band_peak", 0.5),
+        ("psnr_band_mean_scene_peak", 0.5),
+    ):
         assert ceiling[name] == pytest.approx(truth[name], abs=tolerance)
     for name in ("sam_degrees", "ergas", "rmse"):
         assert ceiling[name] == pytest.approx(truth[name], rel=0.06)
@@ -182,7 +224,9 @@ def test_the_noise_ceiling_is_what_least_squares_on_the_other_bands_leaves():
 INDEPENDENT = torch.rand(6, 40, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("band", [torch.ones(40, 40), INDEPENDENT[1], INDEPENDENT[1] + INDEPENDENT[2]])
+@pytest.mark.parametrize(
+    "band", [torch.ones(40, 40), INDEPENDENT[1], INDEPENDENT[1] + INDEPENDENT[2]]
+)
 def test_noise_cannot_be_told_where_bands_depend_on_each_other(band):
     with pytest.raises(ValueError, match="a band is constant or an exact mixture of others"):
         metrics.estimate_noise(torch.cat([INDEPENDENT, band[None]]))
@@ -193,11 +237,18 @@ def test_a_noise_ceiling_needs_many_more_pixels_than_bands():
         metrics.noise_ceiling(torch.rand(8, 4, 4))
 
 
-@pytest.mark.parametrize("metric", [metrics.psnr, metrics.pooled_psnr, metrics.rmse, metrics.ergas, metrics.sam, metrics.evaluate])
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.psnr, metrics.pooled_psnr, metrics.rmse, metrics.ergas, metrics.sam, metrics.evaluate],
+)
 @pytest.mark.parametrize(
     ("y_hat", "error", "message"),
     [
-        (torch.rand(2, 2, 3), ValueError, r"expected the reference's shape \(2, 2, 2\), got \(2, 2, 3\)"),
+        (
+            torch.rand(2, 2, 3),
+            ValueError,
+            r"expected the reference's shape \(2, 2, 2\), got \(2, 2, 3\)",
+        ),
         (torch.rand(1, 2, 2, 2), ValueError, "reference's shape"),
         (torch.full((2, 2, 2), torch.nan), ValueError, "y_hat: expected finite"),
         (torch.ones(2, 2, 2, dtype=torch.int32), TypeError, "y_hat: expected floating-point"),

@@ -1,7 +1,8 @@
-"""The ten networks that Table I compares S3RNet with, one file each; compared in notebooks/09_peers_table1.ipynb.
+"""The ten networks that Table I compares S3RNet with, one file each; compared in
+notebooks/09_peers_table1.ipynb.
 
-All are called as `y_hat = network(x_h, x_m)`, like S3RNet, on images of any size whose sides are multiples of the scale
-unless their error message says otherwise.
+All are called as `y_hat = network(x_h, x_m)`, like S3RNet, on images of any size whose sides are
+multiples of the scale unless their error message says otherwise.
 """
 
 from __future__ import annotations
@@ -24,17 +25,27 @@ CLASSES = {
 }
 NAMES = tuple(CLASSES)  # in the order of Table I
 # These add the upsampled LR-HSI to what they have learnt, unless built with global_skip=False.
-WITH_GLOBAL_SKIP = ("pzres_net", "dual_unet", "dhif_net", "fusformer", "hyperrefiner", "u2net", "fusion_mamba")
+WITH_GLOBAL_SKIP = (
+    "pzres_net",
+    "dual_unet",
+    "dhif_net",
+    "fusformer",
+    "hyperrefiner",
+    "u2net",
+    "fusion_mamba",
+)
 PRESETS = ("paper", "lite")
 
 
-def build(name: str, preset: str = "paper", hsi_bands: int = 172, msi_bands: int = 4, **changes) -> nn.Module:
+def build(
+    name: str, preset: str = "paper", hsi_bands: int = 172, msi_bands: int = 4, **changes
+) -> nn.Module:
     """A network by its name, with new weights.
 
     Args:
         name: one of `NAMES`.
-        preset: "paper" (the published design, as near to Table I's size as a natural setting comes) or "lite" (trains on
-            a laptop CPU in minutes).
+        preset: "paper" (the published design, as near to Table I's size as a natural setting comes)
+            or "lite" (trains on a laptop CPU in minutes).
         changes: any argument of the network's constructor, by name.
 
     Raises:
@@ -45,4 +56,6 @@ def build(name: str, preset: str = "paper", hsi_bands: int = 172, msi_bands: int
     if preset not in PRESETS:
         raise ValueError(f"preset: expected one of {PRESETS}, got {preset!r}")
     module = importlib.import_module(f".{name}", __name__)
-    return getattr(module, CLASSES[name])(hsi_bands, msi_bands, **{**module.PRESETS[preset], **changes})
+    return getattr(module, CLASSES[name])(
+        hsi_bands, msi_bands, **{**module.PRESETS[preset], **changes}
+    )

@@ -1,4 +1,6 @@
-"""HyperRefiner: B. Zhou et al., International Journal of Digital Earth, 2023; drawn in notebooks/09_peers_table1.ipynb."""
+"""HyperRefiner: B. Zhou et al., International Journal of Digital Earth, 2023; drawn in
+notebooks/09_peers_table1.ipynb.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..checks import check_pair
+from ..files.checks import check_pair
 from .parts import FeaturePyramid, fuse_padded, upsample
 
 PRESETS: dict[str, dict] = {
     "paper": {},
-    # Pooling by 2 leaves 8 x 8 LR pixels more than a single code to choose from; without dropout a run can be resumed exactly.
-    "lite": dict(width=12, coarse_width=12, coarse_stages=2, pooling=2, dropout=0.0, softmax_over="keys", tail=False, decoder=False),
+    # Pooling by 2 leaves 8 x 8 LR pixels more than a single code to choose from; without dropout a
+    # run can be resumed exactly.
+    "lite": dict(
+        width=12,
+        coarse_width=12,
+        coarse_stages=2,
+        pooling=2,
+        dropout=0.0,
+        softmax_over="keys",
+        tail=False,
+        decoder=False,
+    ),
 }
 
 
@@ -23,18 +35,24 @@ class SpatialGate(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.of_x, self.of_y = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
+        self.of_x, self.of_y = (
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2)
+        )
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.of_y(y) * torch.sigmoid(self.of_x(x))
 
 
 class ChannelGate(nn.Module):
-    """y * Sigmoid(conv along the channels of x's spatial means): a weight for every channel of y (ECA-Net, CVPR 2020)."""
+    """y * Sigmoid(conv along the channels of x's spatial means): a weight for every channel of y
+    (ECA-Net, CVPR 2020).
+    """
 
     def __init__(self, channels: int):
         super().__init__()
-        kernel = int((math.log2(channels) + 1) / 2) // 2 * 2 + 1  # odd: 5 for 128 channels, 3 for 64
+        kernel = (
+            int((math.log2(channels) + 1) / 2) // 2 * 2 + 1
+        )  # odd: 5 for 128 channels, 3 for 64
         self.along_channels = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -42,7 +60,8 @@ class ChannelGate(nn.Module):
 
 
 class DualRefinedAttention(nn.Module):
-    """Two gates on the joint features, then two more that these open on the HSI and MSI features h and p.
+    """Two gates on the joint features, then two more that these open on the HSI and MSI features h
+    and p.
 
     Shape: p, h (B, width, H, W) -> (B, 2*width, H, W).
     """
@@ -69,9 +88,15 @@ class CoarseFusion(nn.Module):
 
     def __init__(self, hsi_bands: int, msi_bands: int, width: int, stages: int):
         super().__init__()
-        self.from_msi, self.from_hsi = nn.Conv2d(msi_bands, width, 3, padding=1), nn.Conv2d(hsi_bands, width, 3, padding=1)
+        self.from_msi, self.from_hsi = (
+            nn.Conv2d(msi_bands, width, 3, padding=1),
+            nn.Conv2d(hsi_bands, width, 3, padding=1),
+        )
         self.shared = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)) for _ in range(stages)
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+            )
+            for _ in range(stages)
         )
         self.attentions = nn.ModuleList(DualRefinedAttention(width) for _ in range(stages))
         self.to_bands = nn.Conv2d(2 * width, hsi_bands, 3, padding=1)
@@ -79,16 +104,18 @@ class CoarseFusion(nn.Module):
     def forward(self, x_h_up: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         p, h = self.from_msi(x_m), self.from_hsi(x_h_up)
         refined = []
-        for shared, attention in zip(self.shared, self.attentions):
+        for shared, attention in zip(self.shared, self.attentions, strict=True):
             p, h = shared(p), shared(h)
             refined.append(attention(p, h))
         return self.to_bands(sum(refined))
 
 
 class Encoder(nn.ModuleList):
-    """Spectral codes of the LR-HSI at three lengths, its pixels in reading order taken as one sequence.
+    """Spectral codes of the LR-HSI at three lengths, its pixels in reading order taken as one
+    sequence.
 
-    Shape: (B, C, n) -> (B, widths[i], n / pooling**(i + 1)) for three widths; n divisible by pooling**3.
+    Shape: (B, C, n) -> (B, widths[i], n / pooling**(i + 1)) for three widths; n divisible by
+    pooling**3.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], pooling: int, dropout: float):
@@ -97,11 +124,16 @@ class Encoder(nn.ModuleList):
 
         super().__init__(
             nn.Sequential(
-                nn.Conv1d(before, width, 3, padding=1), nn.ReLU(), *norm(width),
-                nn.Conv1d(width, width, 3, padding=1), nn.MaxPool1d(pooling), nn.ReLU(), *norm(width),
+                nn.Conv1d(before, width, 3, padding=1),
+                nn.ReLU(),
+                *norm(width),
+                nn.Conv1d(width, width, 3, padding=1),
+                nn.MaxPool1d(pooling),
+                nn.ReLU(),
+                *norm(width),
             )
-            for before, width in zip((channels, *widths), widths)
-        )  # fmt: skip
+            for before, width in zip((channels, *widths), widths, strict=True)
+        )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         codes = []
@@ -112,12 +144,17 @@ class Encoder(nn.ModuleList):
 
 
 class Decoder(nn.Sequential):
-    """From the shortest code back to a non-negative LR-HSI sequence, (B, widths[-1], n / pooling**3) -> (B, C, n)."""
+    """From the shortest code back to a non-negative LR-HSI sequence, (B, widths[-1], n /
+    pooling**3) -> (B, C, n).
+    """
 
     def __init__(self, channels: int, widths: tuple[int, ...], pooling: int, dropout: float):
         layers: list[nn.Module] = []
-        for width, after in zip(widths[::-1], (channels, *widths)[-2::-1]):
-            for layer in (nn.ConvTranspose1d(width, width, pooling, stride=pooling), nn.Conv1d(width, after, 3, padding=1)):
+        for width, after in zip(widths[::-1], (channels, *widths)[-2::-1], strict=True):
+            for layer in (
+                nn.ConvTranspose1d(width, width, pooling, stride=pooling),
+                nn.Conv1d(width, after, 3, padding=1),
+            ):
                 layers += [nn.ReLU(), nn.BatchNorm1d(width), nn.Dropout(dropout), layer]
         super().__init__(*layers, nn.Softplus())
 
@@ -125,21 +162,27 @@ class Decoder(nn.Sequential):
 class SpectralAttention(nn.Module):
     """Every HR pixel asks the spectral codes: Softmax(Q K^T / sqrt(channels)) V; tokens are pixels.
 
-    Shape: features (B, channels, H, W), code (B, channels, n) -> (B, channels, H, W); `weights` (B, H*W, n).
+    Shape: features (B, channels, H, W), code (B, channels, n) -> (B, channels, H, W); `weights` (B,
+    H*W, n).
 
     Args:
-        softmax_over: "keys", as usual, so the weights of a pixel sum to 1; or "queries", as the published code has it: the weights
-            of a code sum to 1, so all answers shrink as the image grows.
+        softmax_over: "keys", as usual, so the weights of a pixel sum to 1; or "queries", as the
+            published code has it: the weights of a code sum to 1, so all answers shrink as the
+                image grows.
     """
 
     def __init__(self, channels: int, softmax_over: str):
         super().__init__()
         self.axis = {"queries": 1, "keys": 2}[softmax_over]
-        self.to_q, self.to_k, self.to_v, self.to_out = (self._projection(channels) for _ in range(4))
+        self.to_q, self.to_k, self.to_v, self.to_out = (
+            self._projection(channels) for _ in range(4)
+        )
 
     @staticmethod
     def _projection(channels: int) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
+        return nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
 
     def weights(self, features: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         q, k = self.to_q(features).flatten(2), self.to_k(code[..., None]).flatten(2)
@@ -151,61 +194,94 @@ class SpectralAttention(nn.Module):
 
 
 class HyperRefiner(nn.Module):
-    """Fuse coarsely with convolutions, then refine: every HR pixel looks up what it needs in spectral codes of the LR-HSI.
+    """Fuse coarsely with convolutions, then refine: every HR pixel looks up what it needs in
+    spectral codes of the LR-HSI.
 
-        x_h, x_m -> SRNet -> coarse                          x_h -> encoder -> codes e_1, e_2, e_3 (-> decoder -> x_h again)
-        coarse, x_m -> pyramid f_1, f_2, f_3                 t_i = attention(f_i asks e_i)
-        y_3 = f_3 + t_3;   y_2 = f_2 + t_2 + enlarged y_3;   y_1 = f_1 + t_1 + enlarged y_2, each refined by a convolution
-        y_hat = coarse + z + conv(z),   z = conv(y_1, y_2, y_3)
+        x_h, x_m -> SRNet -> coarse                          x_h -> encoder -> codes e_1, e_2, e_3
+        (-> decoder -> x_h again) coarse, x_m -> pyramid f_1, f_2, f_3                 t_i =
+        attention(f_i asks e_i) y_3 = f_3 + t_3;   y_2 = f_2 + t_2 + enlarged y_3;   y_1 = f_1 + t_1
+        + enlarged y_2, each refined by a convolution y_hat = coarse + z + conv(z),   z = conv(y_1,
+        y_2, y_3)
 
-    A code is of pixels in reading order, `pooling` of them in a row made into one at each level, whatever lies below them; the
-    attention does not mind, because it knows no places. LR sides that are no multiples of 2 * pooling are padded and cut off after.
+    A code is of pixels in reading order, `pooling` of them in a row made into one at each level,
+    whatever lies below them; the attention does not mind, because it knows no places. LR sides that
+    are no multiples of 2 * pooling are padded and cut off after.
 
-    The decoder is the one part that `y_hat` does not depend on, so training on `y_hat` alone leaves it without gradients.
-    It is there for `reconstruct`, whose L1 distance from x_h the authors add to their loss; `decoder=False` leaves it out
-    (the lite preset does). The softmax over queries is the published code's; the lite preset takes the one over keys, because
-    only this does not change with the size of the image. Odd things of that code that are kept: two 3x3 convolutions in a row
-    without an activation, and a factor 2 after each dual attention. The third code always passes a ReLU before it is asked, which in
-    that code only an in-place side effect of the decoder did. The first convolutions take M bands. Nothing is clamped.
+    The decoder is the one part that `y_hat` does not depend on, so training on `y_hat` alone leaves
+    it without gradients. It is there for `reconstruct`, whose L1 distance from x_h the authors add
+    to their loss; `decoder=False` leaves it out (the lite preset does). The softmax over queries is
+    the published code's; the lite preset takes the one over keys, because only this does not change
+    with the size of the image. Odd things of that code that are kept: two 3x3 convolutions in a row
+    without an activation, and a factor 2 after each dual attention. The third code always passes a
+    ReLU before it is asked, which in that code only an in-place side effect of the decoder did. The
+    first convolutions take M bands. Nothing is clamped.
 
     Shape: x_h (B, C, h, w), x_m (B, M, h*scale, w*scale) -> (B, C, h*scale, w*scale).
 
     Args:
         hsi_bands, msi_bands, scale: C, M and the ratio of pixel sizes.
-        width: of the pyramid at full size and of the first code; twice and four times that at the next levels.
+        width: of the pyramid at full size and of the first code; twice and four times that at the
+            next levels.
         coarse_width, coarse_stages: of SRNet.
         pooling: LR pixels in a row that become one at each of the encoder's three levels, 2 or 4.
         dropout: of encoder and decoder.
         softmax_over: "queries" or "keys", see `SpectralAttention`.
         tail: False leaves conv(z) out.
         decoder: build it, see above.
-        global_skip: False leaves the upsampled x_h out of the output (not out of `coarse`, on which all else works).
+        global_skip: False leaves the upsampled x_h out of the output (not out of `coarse`, on which
+            all else works).
 
     Raises:
-        ValueError: unknown pooling or softmax_over; from `forward`, inputs that do not fit together; from `reconstruct`, no decoder.
+        ValueError: unknown pooling or softmax_over; from `forward`, inputs that do not fit
+            together; from `reconstruct`, no decoder.
 
-    Source: B. Zhou et al., "HyperRefiner", Int. J. Digital Earth 16(1), 2023; the code is at github.com/zsspo/Fusion_HyperRefiner.
+    Source: B. Zhou et al., "HyperRefiner", Int. J. Digital Earth 16(1), 2023; the code is at
+        github.com/zsspo/Fusion_HyperRefiner.
     """
 
-    def __init__(self, hsi_bands: int, msi_bands: int, scale: int = 4, width: int = 64, coarse_width: int = 64,
-                 coarse_stages: int = 3, pooling: int = 4, dropout: float = 0.1, softmax_over: str = "queries",
-                 tail: bool = True, decoder: bool = True, global_skip: bool = True):  # fmt: skip
+    def __init__(
+        self,
+        hsi_bands: int,
+        msi_bands: int,
+        scale: int = 4,
+        width: int = 64,
+        coarse_width: int = 64,
+        coarse_stages: int = 3,
+        pooling: int = 4,
+        dropout: float = 0.1,
+        softmax_over: str = "queries",
+        tail: bool = True,
+        decoder: bool = True,
+        global_skip: bool = True,
+    ):
         super().__init__()
         if pooling not in (2, 4):
             raise ValueError(f"pooling: expected 2 or 4, got {pooling}")
         if softmax_over not in ("queries", "keys"):
             raise ValueError(f"softmax_over: expected 'queries' or 'keys', got {softmax_over!r}")
-        self.hsi_bands, self.msi_bands, self.scale, self.global_skip = hsi_bands, msi_bands, scale, global_skip
+        self.hsi_bands, self.msi_bands, self.scale, self.global_skip = (
+            hsi_bands,
+            msi_bands,
+            scale,
+            global_skip,
+        )
         self.lr_multiple = 2 * pooling  # then the number of LR pixels is divisible by pooling**3
         widths = (width, 2 * width, 4 * width)
         self.coarse = CoarseFusion(hsi_bands, msi_bands, coarse_width, coarse_stages)
         self.encoder = Encoder(hsi_bands, widths, pooling, dropout)
         self.decoder = Decoder(hsi_bands, widths, pooling, dropout) if decoder else None
         self.features = FeaturePyramid(hsi_bands + msi_bands, widths, 3)
-        self.attentions = nn.ModuleList(SpectralAttention(channels, softmax_over) for channels in widths)
-        self.refine = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for channels in widths)
+        self.attentions = nn.ModuleList(
+            SpectralAttention(channels, softmax_over) for channels in widths
+        )
+        self.refine = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1) for channels in widths
+        )
         self.enlarge = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()) for channels in widths[:2]
+            nn.Sequential(
+                nn.Conv2d(2 * channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()
+            )
+            for channels in widths[:2]
         )
         self.to_bands = nn.Conv2d(sum(widths), hsi_bands, 1)
         self.tail = nn.Conv2d(hsi_bands, hsi_bands, 3, padding=1) if tail else None
@@ -218,7 +294,13 @@ class HyperRefiner(nn.Module):
         """The LR-HSI as the autoencoder remembers it, (B, C, h, w) -> (B, C, h, w), at least 0."""
         if self.decoder is None:
             raise ValueError("reconstruct: this HyperRefiner was built with decoder=False")
-        return fuse_padded(lambda x, _: self.decoder(self.encoder(x.flatten(2))[-1]).reshape(x.shape), x_h, x_h, 1, self.lr_multiple)
+        return fuse_padded(
+            lambda x, _: self.decoder(self.encoder(x.flatten(2))[-1]).reshape(x.shape),
+            x_h,
+            x_h,
+            1,
+            self.lr_multiple,
+        )
 
     def _fuse(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         x_h_up = upsample(x_h, self.scale, "bilinear")
@@ -232,7 +314,11 @@ class HyperRefiner(nn.Module):
             if level < 2:
                 y = y + self.enlarge[level](refined[-1])
             refined.append(y + self.refine[level](y))
-        pyramid = [refined[2], upsample(refined[1], 2, "bicubic"), upsample(refined[0], 4, "bicubic")]
+        pyramid = [
+            refined[2],
+            upsample(refined[1], 2, "bicubic"),
+            upsample(refined[0], 4, "bicubic"),
+        ]
         z = self.to_bands(torch.cat(pyramid, dim=1))
         residual = detail + z if self.tail is None else detail + z + self.tail(z)
         return x_h_up + residual if self.global_skip else residual

@@ -1,0 +1,1 @@
+"""What the chapters share: pictures, widgets, the claims ledger, labs, and their making."""

@@ -1,0 +1,216 @@
+"""`adapt` from files to files: reads a pair, checks its footprints, writes cube, model, report and
+picture; used in notebooks/10_gpu_training.ipynb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from .. import training
+from ..course import plots
+from ..files import atomic, formats
+from ..sensing import sensors
+from . import adaptation
+from .adaptation import NETWORK, Adaptation
+
+SENTINEL2_10M = ("2", "3", "4", "8")
+SENSORS = ("landsat_tm", "sentinel2a")
+FALSE_COLOUR_NM = (480.0, 650.0)  # first and last band, where nobody says; a picture needs some
+
+
+def run(
+    hsi: str | Path,
+    msi: str | Path,
+    out: str | Path,
+    srf: str | None = None,
+    psf_sigma: float | None = None,
+    config: training.TrainingConfig = adaptation.CONFIG,
+    progress: bool = True,
+) -> tuple[Adaptation, list[Path]]:
+    """Fuse a pair of files, of any format that `formats.open_cube` reads, as `adaptation.adapt`
+    does; bad bands are left out.
+
+    Written beside `out` (.npy, or .hdr with wavelengths and the HR-MSI's georeference):
+    NAME.safetensors and NAME.json, the model, which `fuse` applies to other pairs of these sensors
+    in the same units, however large; NAME_report.json; NAME_report.png.
+
+    Args:
+        srf: a .csv or .npy file with (M, C) numbers, or the sensor's name, `landsat_tm` (4 or 6
+            bands) or `sentinel2a` (10 bands,
+            or 4: those of 10 m), which needs wavelengths in the HSI file; estimated if None.
+        psf_sigma, config, progress: see `adaptation.adapt`.
+
+    Returns:
+        what `adapt` gave, and the files written.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: see `formats.open_cube` and `adaptation.adapt`;
+            georeferences of different footprints; an SRF that does not fit; another ending of
+            `out`. Nothing is written then.
+    """
+    out = Path(out)
+    if out.suffix not in (".npy", ".hdr"):
+        raise ValueError(f"{out}: expected a file to write that ends in .npy or .hdr")
+    hsi_file, msi_file = formats.open_cube(hsi), formats.open_cube(msi)
+    check_footprints(hsi_file, msi_file)
+    good = hsi_file.good_bands
+    wavelengths, fwhm = (
+        None if x is None else x[good] for x in (hsi_file.wavelengths_nm, hsi_file.fwhm_nm)
+    )
+    x_h, x_m = (torch.from_numpy(file.read(bands=file.good_bands)) for file in (hsi_file, msi_file))
+    response = None if srf is None else read_srf(srf, len(x_m), len(x_h), wavelengths, fwhm)
+    found = adaptation.adapt(
+        x_h, x_m, srf=response, psf_sigma=psf_sigma, config=config, progress=progress
+    )
+
+    if out.suffix == ".npy":
+        atomic.write_array(out, found.y_hat.numpy())
+    else:
+        formats.create_cube(out, found.y_hat.shape, wavelengths, fwhm, msi_file.georeference)[:] = (
+            found.y_hat.numpy()
+        )
+    report, picture = (out.with_name(f"{out.stem}_report{ending}") for ending in (".json", ".png"))
+    facts = {
+        "units": "those of the pair it was trained on",
+        "training": found.report["training"],
+        "provenance": found.report["provenance"],
+    }
+    training.save_checkpoint(
+        out.with_suffix(".safetensors"), found.model, found.report["training"]["preset"], facts
+    )
+    atomic.write_json(report, {"hsi": str(hsi), "msi": str(msi), **found.report})
+    figure = draw(found, x_h, x_m, wavelengths)
+    figure.savefig(picture, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    return found, [out, out.with_suffix(".safetensors"), report, picture]
+
+
+def check_footprints(hsi: formats.CubeFile, msi: formats.CubeFile) -> None:
+    """Compare the corners, where both files say where they lie.
+
+    Raises:
+        ValueError: two corners differ by more than `adaptation.LARGEST_SHIFT` HR pixels along an
+            axis.
+    """
+    ours, theirs = _bounds(hsi), _bounds(msi)
+    if ours is None or theirs is None:
+        return
+    pixel = np.array([theirs[2] - theirs[0], theirs[1] - theirs[3]] * 2) / np.array(
+        [msi.shape[2], msi.shape[1]] * 2
+    )
+    apart = (np.array(ours) - np.array(theirs)) / pixel
+    if (abs(apart) > adaptation.LARGEST_SHIFT).any():
+        raise ValueError(
+            f"{hsi.path} and {msi.path}: expected one footprint, but by their georeferences left, top, right and bottom edges lie "
+            f"{', '.join(f'{value:+.2f}' for value in apart)} HR pixels apart; crop or resample both to the same area"
+        )
+
+
+def read_srf(
+    source: str, msi_bands: int, hsi_bands: int, wavelengths_nm=None, fwhm_nm=None
+) -> torch.Tensor:
+    """(M, C) spectral response of a known sensor, or from a file; arguments as `run`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not M rows of C finite numbers with positive
+            sums; a sensor without wavelengths or with another number of bands.
+    """
+    if source in SENSORS:
+        if wavelengths_nm is None:
+            raise ValueError(
+                f"srf: {source} needs wavelengths in the HSI file; give a file of numbers, or leave it to be estimated"
+            )
+        if source == "landsat_tm":
+            return sensors.landsat_tm(wavelengths_nm, msi_bands, fwhm_nm)
+        if msi_bands not in (4, 10):
+            raise ValueError(
+                f"srf: sentinel2a has 10 bands, or the 4 of 10 m; the MSI has {msi_bands}"
+            )
+        return sensors.sentinel2a(
+            wavelengths_nm, SENTINEL2_10M if msi_bands == 4 else sensors.SENTINEL2_BANDS, fwhm_nm
+        )
+    path = Path(source)
+    if path.suffix not in (".csv", ".npy"):
+        raise ValueError(
+            f"srf: expected {' or '.join(SENSORS)}, or a .csv or .npy file, got {source!r}"
+        )
+    try:
+        srf = np.atleast_2d(
+            np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
+        ).astype(np.float64)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read as numbers ({error})") from error
+    if (
+        srf.shape != (msi_bands, hsi_bands)
+        or not np.isfinite(srf).all()
+        or not (srf.sum(1) > 0).all()
+    ):
+        raise ValueError(
+            f"{path}: expected {msi_bands} rows (MSI bands) of {hsi_bands} finite numbers (good HSI bands) with positive sums, "
+            f"got shape {srf.shape}"
+        )
+    return torch.from_numpy(srf / srf.sum(1, keepdims=True)).float()
+
+
+def draw(found: Adaptation, x_h: torch.Tensor, x_m: torch.Tensor, wavelengths_nm=None) -> Figure:
+    """The pair, the fused image, the errors of the reduced problem, where pixels were held out, and
+    the scores there.
+    """
+    if wavelengths_nm is None:
+        wavelengths_nm = np.linspace(*FALSE_COLOUR_NM, len(x_h))
+    wavelengths = torch.as_tensor(wavelengths_nm, dtype=torch.float64)
+    figure, axes = plt.subplots(2, 3, figsize=(12, 8), layout="constrained")
+    images = {
+        "LR-HSI": plots.rgb(x_h, wavelengths),
+        "HR-MSI": plots.rgb(x_m, found.srf.double() @ wavelengths),
+        "fused": plots.rgb(found.y_hat, wavelengths, x_h),
+    }
+    for axis, (title, image) in zip(axes[0], images.items(), strict=True):
+        axis.imshow(image, interpolation="nearest")
+        axis.set(title=title, xticks=[], yticks=[])
+    largest = max(float(error.quantile(0.99)) for error in found.errors.values())
+    rows, columns = found.held_out
+    for axis, (name, error) in zip(axes[1], found.errors.items(), strict=True):
+        shown = axis.imshow(
+            error.numpy(), cmap="cividis", vmin=0, vmax=largest, interpolation="nearest"
+        )
+        corner, width, height = (
+            (columns.start - 0.5, rows.start - 0.5),
+            columns.stop - columns.start,
+            rows.stop - rows.start,
+        )
+        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=2))
+        axis.set(title=f"error of {name}", xticks=[], yticks=[])
+    label = "reduced pair: RMSE over bands, unit of the HSI; white frame: held out"
+    figure.colorbar(shown, ax=axes[1, :2], label=label, location="bottom", shrink=0.8)
+    names = found.report["ranking"][::-1]
+    values = [found.report["held_out"]["scores"][name]["psnr_pooled_scene_peak"] for name in names]
+    axes[1, 2].barh(
+        names, values, color=["#d55e00" if name == NETWORK else "#0072b2" for name in names]
+    )
+    axes[1, 2].set(
+        title="reduced pair, held-out pixels",
+        xlabel="pooled PSNR [dB]",
+        xlim=(min(values) - 2, max(values) + 1),
+    )
+    return figure
+
+
+def _bounds(file: formats.CubeFile) -> tuple[float, float, float, float] | None:
+    """Left, top, right and bottom edge of a north-up image, in the units of its map; None if the
+    file does not say.
+    """
+    place = file.georeference or {}
+    if "transform" in place:
+        width, _, left, _, height, top = place["transform"]
+    elif "map info" in place:
+        column, row, left, top, width, height = (float(number) for number in place["map info"][1:7])
+        left, top, height = left - (column - 1) * width, top + (row - 1) * height, -height
+    else:
+        return None
+    return left, top, left + width * file.shape[2], top + height * file.shape[1]

@@ -1,0 +1,167 @@
+"""Fuse from file to file, tile by tile, so that a killed run can go on; used in
+notebooks/10_gpu_training.ipynb.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..files.atomic import write_array, write_json
+from ..files.formats import CubeFile, create_cube, reopen_cube
+from ..training.fusion import FusionModel
+from . import tiling
+from .tiling import Span
+
+
+def fuse(
+    model: FusionModel,
+    hsi: CubeFile,
+    msi: CubeFile,
+    path: str | Path,
+    tile: int = tiling.TILE,
+    overlap: int | None = None,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    progress: bool = True,
+) -> tuple[int, int, int]:
+    """As `tiling.fuse`, from file to file, in memory that does not grow with the image. Returns the
+    shape (C, H, W) of what it wrote.
+
+    Bands that a header calls bad are left out. Wavelengths come from the HSI, the georeference from
+    the MSI.
+
+    The image grows in the folder `path` + ".partial" and moves to `path` at the end. After a kill,
+    the same call goes on: the pixels of a tile are first stored in full (renamed into place), then
+    copied into the image, so that a copy broken off is done again, and none is added twice.
+
+    Args:
+        path: .npy, or .hdr for ENVI.
+        scale, offset: physical value = x * scale + offset, of both inputs and the output, where x
+            is the model's [0, 1].
+
+    Raises:
+        TypeError, ValueError: as `tiling.fuse` and `formats.create_cube`, or the folder holds a
+            fusion with other inputs or settings.
+    """
+    path, folder = Path(path), Path(f"{path}.partial")
+    if (
+        path.suffix == ".hdr" and path.with_suffix("").is_file()
+    ):  # ENVI readers would take that for the data
+        raise ValueError(
+            f"{path}: its name belongs to the data file {path.with_suffix('')}; choose another"
+        )
+    image, notes = folder / f"image{path.suffix}", folder / "progress.json"
+    x_h, x_m = _PhysicalCube(hsi, scale, offset), _PhysicalCube(msi, scale, offset)
+    with torch.inference_mode(), tiling.evaluating(model):
+        job = tiling.Job(model, x_h, x_m, tile, overlap)
+        settings = {**job.settings, "scale": scale, "offset": offset}
+        with tqdm(total=job.steps, disable=not progress, unit="tile") as bar:
+            if notes.exists():
+                moments, done = _resume(
+                    json.loads(notes.read_text()), settings, folder, image, job.tiles
+                )
+                bar.update(job.steps - len(job.tiles) + done)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                create_cube(
+                    image,
+                    job.shape,
+                    x_h.good(hsi.wavelengths_nm),
+                    x_h.good(hsi.fwhm_nm),
+                    msi.georeference,
+                )
+                moments, done = job.moments(bar), 0
+                write_json(
+                    notes,
+                    {
+                        "settings": settings,
+                        "moments": None if moments is None else moments.tolist(),
+                    },
+                )
+            for index, rows, columns, y in job.parts(moments, done, bar):
+                weight = rows.weight[:, None] * columns.weight
+                y = (y * (scale * weight) + offset * weight).numpy()
+                for plane, old in zip(y, _planes(image, rows, columns), strict=True):
+                    plane += old
+                write_array(folder / f"tile_{index}.npy", y)
+                _copy(y, image, rows, columns)
+                del y
+                (folder / f"tile_{index - 1}.npy").unlink(missing_ok=True)
+    notes.unlink()  # from here on, who is killed begins anew
+    for part in sorted(folder.glob("image.*"), reverse=True):  # data before header
+        os.replace(part, path.with_suffix(part.suffix))
+    shutil.rmtree(folder)
+    return job.shape
+
+
+@dataclass(frozen=True)
+class _PhysicalCube:
+    """The good bands of a file as [0, 1] data: (value - offset) / scale."""
+
+    file: CubeFile
+    scale: float
+    offset: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return int(self.file.good_bands.sum()), *self.file.shape[1:]
+
+    def __getitem__(self, window: tuple[slice, slice, slice]) -> np.ndarray:
+        return (self.file.read(*window[1:], bands=self.file.good_bands) - self.offset) / self.scale
+
+    def good(self, values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[self.file.good_bands]
+
+
+def _resume(
+    notes: dict, settings: dict, folder: Path, image: Path, tiles: list
+) -> tuple[torch.Tensor | None, int]:
+    """The attention's sums, and how many tiles are done once the last one stored is copied
+    again.
+    """
+    before = notes["settings"]
+    changed = ", ".join(
+        f"{name} was {before.get(name)}, is {value}"
+        for name, value in settings.items()
+        if before.get(name) != value
+    )
+    if changed:
+        raise ValueError(
+            f"{folder}: holds an unfinished fusion of another kind ({changed}); repeat its command, or delete the folder"
+        )
+    moments = (
+        None if notes["moments"] is None else torch.tensor(notes["moments"], dtype=torch.float64)
+    )
+    stored = {int(file.stem.removeprefix("tile_")): file for file in folder.glob("tile_*.npy")}
+    if not stored:
+        return moments, 0
+    last = max(stored)
+    _copy(np.load(stored[last]), image, *tiles[last])
+    return moments, last + 1
+
+
+def _copy(y: np.ndarray, image: Path, rows: Span, columns: Span) -> None:
+    for new, plane in zip(y, _planes(image, rows, columns), strict=True):
+        plane[:] = new
+
+
+def _planes(image: Path, rows: Span, columns: Span) -> Iterator[np.ndarray]:
+    """The tile's pixels in the file, band by band, each mapped for itself: what is mapped counts as
+    memory, and more than is touched.
+    """
+    cube = reopen_cube(image)
+    count, height, width = cube.shape
+    for band in range(count):
+        start = cube.offset + band * height * width * cube.itemsize
+        yield np.memmap(cube.filename, cube.dtype, "r+", start, (height, width))[
+            rows.written, columns.written
+        ]

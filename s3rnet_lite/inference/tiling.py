@@ -1,0 +1,378 @@
+"""Fuse an image of any size, tile by tile, in constant memory; used in
+notebooks/10_gpu_training.ipynb.
+
+A network is local but for its attention, so a tile that sees enough beyond its own border (`reach`)
+gives what the whole image would. The channel attention of S3RNet looks at the whole image, but only
+through sums over pixels (second moments of q and k), and sums over tiles add up. So there are two
+passes: the first adds up the moments of all tiles, in float64; in the second every tile uses the
+attention that follows from them. A `WienerDenoiser` needs the whole LR-HSI at once: it runs once,
+before the tiles, and memory grows with the LR-HSI. Any other network sees one tile at a time, with
+what it does globally (the peers' attention) left to the tile.
+
+Neighbouring tiles are blended: on a strip of a quarter of the overlap, one fades into the next.
+Where the overlap covers the reach, both are right already; where it does not (the preset "paper"
+reaches 400 pixels), no seam shows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from ..files.checks import check_pair
+from ..network.s3rnet import S3RNet
+from ..network.ssawb import ChannelAttention
+from ..training.fusion import FusionModel
+
+TILE = 256
+LARGEST_OVERLAP = 64  # unless asked for
+PLAUSIBLE = (
+    10  # times what the model was trained on; [0, 1] data stay below this, digital numbers do not
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a tile, in HR pixels: those it answers for, those it sees, and those it writes,
+    with their weights.
+    """
+
+    own: slice
+    seen: slice
+    written: slice
+    weight: torch.Tensor
+
+
+def spans(length: int, tile: int, overlap: int, scale: int) -> list[Span]:
+    """Cut an axis into tiles: `own` parts cover it once, `weight`s add up to 1 everywhere, all
+    starts and ends lie on LR pixels.
+
+    Args:
+        length: HR pixels, a multiple of `scale`.
+        tile: most pixels that a tile answers for; as many tiles as that takes share the axis
+            evenly.
+        overlap: pixels that a tile sees beyond its own, at both ends, as far as the image goes. An
+            eighth of it is blended.
+        scale: HR pixels in an LR pixel; must divide `tile` and `overlap`.
+
+    Raises:
+        ValueError: a tile or an overlap that is no multiple of the scale.
+    """
+    for name, value, least in (("tile", tile, scale), ("overlap", overlap, 0)):
+        if value < least or value % scale:
+            raise ValueError(
+                f"{name}: expected a multiple of the scale {scale}, at least {least}, got {value}"
+            )
+    count, fade = math.ceil(length / tile), overlap // 8
+    cuts = [scale * (i * (length // scale) // count) for i in range(count + 1)]
+
+    def rise(
+        cut: int, pixels: torch.Tensor
+    ) -> torch.Tensor:  # from 0 to 1 around a cut; a pixel's centre is at its number + 1/2
+        if cut in (0, length):  # no neighbour to share with
+            return torch.full((len(pixels),), float(cut == 0))
+        return ((pixels + 0.5 - cut) / max(2 * fade, 1) + 0.5).clamp(0, 1)
+
+    result = []
+    for start, stop in itertools.pairwise(cuts):
+        seen, written = (
+            slice(max(start - beyond, 0), min(stop + beyond, length)) for beyond in (overlap, fade)
+        )
+        pixels = torch.arange(written.start, written.stop)
+        result.append(
+            Span(slice(start, stop), seen, written, rise(start, pixels) - rise(stop, pixels))
+        )
+    return result
+
+
+def reach(model: FusionModel) -> int | None:
+    """HR pixels from which a result can hear of its input, attention and denoiser aside; None if
+    not an S3RNet, hence not known.
+
+    Convolutions add their radii (times the scale at low resolution), interpolation adds an LR
+    pixel, and each pass of the injection what the PSF has beyond its block, and the bicubic kernel.
+    """
+    network, scale = model.network, model.degrade.scale
+    if not isinstance(network, S3RNet):
+        return None
+    branches, beyond_block = network.mbfn, (model.degrade.card()["psf"]["taps"] - scale) // 2
+    of_v = scale * (_radius(branches.v) + 1) + 2  # the bicubic kernel, at high resolution
+    pixels = max(_attention_reach(network), of_v, _radius(branches.z) + scale) + _radius(
+        network.head
+    )
+    for _ in range(2 if model.skip == "injection" else 0):
+        pixels = scale * math.ceil((pixels + beyond_block) / scale) + math.ceil(1.5 * scale)
+    return pixels
+
+
+def default_overlap(model: FusionModel) -> int:
+    """Enough for the reach and the blended eighth, at most `LARGEST_OVERLAP` (rounded down to LR
+    pixels).
+    """
+    scale, needed = model.degrade.scale, reach(model)
+    sizes = range(0, LARGEST_OVERLAP + 1, scale)
+    return next(
+        (size for size in sizes if needed is not None and size - size // 8 >= needed), sizes[-1]
+    )
+
+
+def fuse(
+    model: FusionModel,
+    x_h,
+    x_m,
+    tile: int = TILE,
+    overlap: int | None = None,
+    progress: bool = False,
+) -> torch.Tensor:
+    """`model(x_h, x_m)` in tiles, on the device of `model`; the images stay where they are.
+
+    Pixels with NaN in any band have no data: they are computed with the mean of the training data
+    in place of NaN, which their surroundings feel, and come out as NaN.
+
+    Shape: x_h (C, h, w), x_m (M, h*r, w*r) in [0, 1] -> (C, h*r, w*r) float32 on the CPU.
+
+    Args:
+        x_h, x_m: tensors, arrays or anything with a shape that gives windows by `x[:, rows,
+            columns]`.
+        tile, overlap: see `spans`; None takes `default_overlap`.
+        progress: show a bar.
+
+    Raises:
+        TypeError, ValueError: inputs that do not belong together, infinite or far from [0, 1], or
+            without any pixel with data; a tile or an overlap that is no multiple of the scale.
+    """
+    with torch.inference_mode(), evaluating(model):
+        job = Job(model, x_h, x_m, tile, overlap)
+        with tqdm(total=job.steps, disable=not progress, unit="tile") as bar:
+            moments = job.moments(bar)
+            y_hat = torch.zeros(job.shape)
+            for _, rows, columns, y in job.parts(moments, 0, bar):
+                y_hat[:, rows.written, columns.written] += y * (
+                    rows.weight[:, None] * columns.weight
+                )
+    return y_hat
+
+
+class Job:
+    """One pair, checked and cut into tiles; `settings` is what a run must have in common with the
+    one that it continues.
+    """
+
+    def __init__(self, model: FusionModel, x_h, x_m, tile: int, overlap: int | None):
+        self.model, self.x_h, self.x_m = model, x_h, x_m
+        scale, (msi_bands, hsi_bands) = model.degrade.scale, model.degrade.srf.shape
+        for name, x in (("x_h", x_h), ("x_m", x_m)):
+            if len(x.shape) != 3:
+                raise ValueError(
+                    f"{name}: expected one image (bands, height, width), got shape {tuple(x.shape)}"
+                )
+        check_pair(
+            *(torch.empty(tuple(x.shape), device="meta") for x in (x_h, x_m)),
+            scale,
+            hsi_bands,
+            msi_bands,
+        )
+        self.shape = (hsi_bands, *x_m.shape[1:])
+        overlap = default_overlap(model) if overlap is None else overlap
+        self.tiles = self._grid(tile, overlap)
+        self.first_pass = []
+        if isinstance(model.network, S3RNet) and len(self.tiles) > 1:  # one tile is the whole image
+            self.first_pass = self._grid(
+                tile, min(overlap, scale * math.ceil(_attention_reach(model.network) / scale))
+            )
+        self.steps = len(self.first_pass) + len(self.tiles)
+        windows = [(rows.own, columns.own) for rows, columns in self.tiles]
+        means_and_spreads = {
+            "hsi": (model.hsi_mean, model.hsi_spread),
+            "msi": (model.msi_mean, model.msi_spread),
+        }
+        usual = {
+            name: max(1.0, float((mean.abs() + spread).max()))
+            for name, (mean, spread) in means_and_spreads.items()
+        }
+        self.settings = {
+            "x_h": _scan(
+                "x_h", x_h, usual["hsi"], [tuple(map(self._low, window)) for window in windows]
+            ),
+            "x_m": _scan("x_m", x_m, usual["msi"], windows),
+            "model": _checksum(model),
+            "tile": tile,
+            "overlap": overlap,
+        }
+        if model.denoiser is not None:
+            everything = slice(0, self.shape[1]), slice(0, self.shape[2])
+            missing = _window(x_h, *map(self._low, everything)).isnan()
+            self.x_h = (
+                model.denoiser(*self._inputs(*everything)[:2])[0]
+                .cpu()
+                .masked_fill(missing, math.nan)
+            )
+
+    def _grid(self, tile: int, overlap: int) -> list[tuple[Span, Span]]:
+        return list(
+            itertools.product(
+                *(
+                    spans(length, tile, overlap, self.model.degrade.scale)
+                    for length in self.shape[1:]
+                )
+            )
+        )
+
+    def _low(self, pixels: slice) -> slice:
+        return slice(
+            pixels.start // self.model.degrade.scale, pixels.stop // self.model.degrade.scale
+        )
+
+    def _inputs(
+        self, rows: slice, columns: slice
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """x_h (1, C, h, w) and x_m (1, M, H, W) of a window, without NaN, on the model's device,
+        and (H, W), where there was any.
+        """
+        model, scale = self.model, self.model.degrade.scale
+        x_h, x_m = (
+            _window(self.x_h, self._low(rows), self._low(columns)),
+            _window(self.x_m, rows, columns),
+        )
+        missing_h, missing_m = x_h.isnan(), x_m.isnan()
+        missing = missing_m.any(0) | missing_h.any(0).repeat_interleave(scale, 0).repeat_interleave(
+            scale, 1
+        )
+        device = model.output_mean.device
+        x_h, x_m = (
+            torch.where(where.to(device), mean, x.to(device))[None]
+            for where, mean, x in (
+                (missing_h, model.hsi_mean, x_h),
+                (missing_m, model.msi_mean, x_m),
+            )
+        )
+        return x_h, x_m, missing
+
+    def moments(self, bar: tqdm) -> torch.Tensor | None:
+        """First pass: sums over all pixels of the products of all q and k of a head, (heads, 2d,
+        2d) float64; None if not needed.
+        """
+        total = None
+        for rows, columns in self.first_pass:
+            x_h, x_m, _ = self._inputs(rows.seen, columns.seen)
+            x_h, x_m = self.model.standardise(x_h, x_m)
+            branches, attention = self.model.network.mbfn, self.model.network.ssawb.attention
+            q, k = (
+                attention.to_q(branches._to_high_resolution(branches.q(x_h))),
+                attention.to_k(branches.k(x_m)),
+            )
+            own = (..., _within(rows.own, rows.seen), _within(columns.own, columns.seen))
+            q, k = (
+                x[0][own].flatten(1).unflatten(0, (attention.heads, -1)).double() for x in (q, k)
+            )
+            both = torch.cat([q, k], dim=1)  # (heads, 2d, pixels)
+            total = both @ both.mT + (0 if total is None else total)
+            bar.update()
+        return None if total is None else total.cpu()
+
+    def parts(
+        self, moments: torch.Tensor | None, start: int, bar: tqdm
+    ) -> Iterator[tuple[int, Span, Span, torch.Tensor]]:
+        """Second pass: number, rows, columns and result (C, H, W) of each tile from number `start`
+        on, over the pixels that it writes.
+        """
+        if moments is not None:
+            attention = self.model.network.ssawb.attention
+            attention.weights = _attention_weights(
+                moments.to(attention.to_q.weight.device), attention
+            )
+        for index, (rows, columns) in enumerate(self.tiles[start:], start):
+            yield index, rows, columns, self._result(rows, columns)
+            bar.update()
+
+    def _result(self, rows: Span, columns: Span) -> torch.Tensor:
+        x_h, x_m, missing = self._inputs(rows.seen, columns.seen)
+        written = (..., _within(rows.written, rows.seen), _within(columns.written, columns.seen))
+        y = self.model.fuse_clean(x_h, x_m)[0][written].cpu()
+        return y.masked_fill(missing[written], math.nan) if missing.any() else y
+
+
+@contextmanager
+def evaluating(model: FusionModel) -> Iterator[None]:
+    """Evaluation mode, and afterwards the model as it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+        if isinstance(model.network, S3RNet):
+            model.network.ssawb.attention.weights = None
+
+
+def _attention_weights(moments: torch.Tensor, attention: ChannelAttention) -> torch.Tensor:
+    """The softmax of `ChannelAttention` from the sums over its pixels: (1, heads, d, d)."""
+    d = moments.shape[-1] // 2
+    logits = moments[:, :d, d:]  # q k^T
+    if attention.normalise:
+        norms = moments.diagonal(dim1=1, dim2=2).sqrt().clamp_min(1e-12)
+        logits = logits / norms[:, :d, None] / norms[:, None, d:] * attention.temperature
+    else:
+        logits = logits / d**0.5
+    return logits.softmax(dim=-1).to(attention.to_q.weight.dtype)[None]
+
+
+def _attention_reach(network: S3RNet) -> int:
+    return max(network.scale * (_radius(network.mbfn.q) + 1), _radius(network.mbfn.k))
+
+
+def _radius(layers: nn.Module) -> int:
+    """Of a sequence of convolutions: their radii add up."""
+    return sum(
+        layer.kernel_size[0] // 2 for layer in layers.modules() if isinstance(layer, nn.Conv2d)
+    )
+
+
+def _window(x, rows: slice, columns: slice) -> torch.Tensor:
+    window = x[:, rows, columns]
+    return (
+        window.float().cpu()
+        if isinstance(window, torch.Tensor)
+        else torch.from_numpy(np.array(window, dtype=np.float32))
+    )
+
+
+def _within(part: slice, whole: slice) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
+
+
+def _scan(name: str, x, trained_on: float, windows: list[tuple[slice, slice]]) -> int:
+    """A checksum of the image, read once to say what is wrong with it before anything is
+    computed.
+    """
+    checksum, any_data = 0, False
+    for rows, columns in windows:
+        window = _window(x, rows, columns).contiguous().numpy()
+        checksum = zlib.crc32(window, checksum)
+        any_data |= not np.isnan(window).any(axis=0).all()
+        largest = np.fmax.reduce(np.abs(window), axis=None)  # passes over NaN
+        if largest > PLAUSIBLE * trained_on:
+            raise ValueError(
+                f"{name}: expected floating-point values as the model was trained on, in [0, 1] or to about {trained_on:.2g}, "
+                f"got {largest:g}; scale first (--scale, --offset)"
+            )
+    if not any_data:
+        raise ValueError(f"{name}: expected pixels with data in all bands, got NaN in every pixel")
+    return checksum
+
+
+def _checksum(model: FusionModel) -> int:
+    checksum = zlib.crc32(json.dumps([model.degrade.card(), model.scaling, model.skip]).encode())
+    for tensor in model.state_dict().values():
+        checksum = zlib.crc32(np.ascontiguousarray(tensor.cpu().numpy()), checksum)
+    return checksum

@@ -1,0 +1,34 @@
+"""Any of the eleven networks by name: S3RNet and its ten peers; used in
+notebooks/09_peers_table1.ipynb.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .. import peers
+from ..network.s3rnet import S3RNet
+
+NAMES = ("s3rnet", *peers.NAMES)
+
+
+def build(name: str, preset: str, hsi_bands: int, msi_bands: int, **changes) -> nn.Module:
+    """A network with new weights; `changes` are arguments of its constructor.
+
+    Raises:
+        ValueError: an unknown name or preset.
+    """
+    if name not in NAMES:
+        raise ValueError(f"name: expected one of {NAMES}, got {name!r}")
+    if name == "s3rnet":
+        return S3RNet.from_preset(preset, hsi_bands, msi_bands, **changes)
+    return peers.build(name, preset, hsi_bands, msi_bands, **changes)
+
+
+def name_of(network: nn.Module) -> str:
+    """The name that `build` knows this network by."""
+    classes = {
+        "S3RNet": "s3rnet",
+        **{class_name: name for name, class_name in peers.CLASSES.items()},
+    }
+    return classes[type(network).__name__]

@@ -1,0 +1,111 @@
+"""Where scenes come from: Indian Pines, files, and invented land; used in
+notebooks/01_degradation.ipynb.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..files.formats import open_cube
+from .indian_pines import RADIANCE_UNIT, indian_pines, paper_bands
+from .scene import Scene, split
+from .simulation import simulate
+
+__all__ = ["RADIANCE_UNIT", "Scene", "indian_pines", "load", "paper_bands", "simulate", "split"]
+
+
+def load(
+    path: str | Path,
+    wavelengths_nm=None,
+    fwhm_nm=None,
+    variable: str | None = None,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
+) -> Scene:
+    """A scene, or a window of one, from an image file: ENVI, GeoTIFF, MATLAB, HDF5 or NumPy
+    (`formats.open_cube`).
+
+    Bands that an ENVI header lists as bad are dropped, and with a warning those that hold no number
+    anywhere in the window. A pixel that then lacks any band (NaN, infinite or the file's ignore
+    value) is not `valid`, and 0 in all bands.
+
+    The valid pixels of the window go min-max to [0, 1] whatever the file's type and range, as in
+    `indian_pines`; reflectances
+    too: `cube * scale + offset` is physical again. A cube whose values already run from 0 to 1
+    comes out as it is.
+
+    Args:
+        wavelengths_nm: (C,) band centres in nanometres, bad bands included, instead of those of the
+            file.
+        fwhm_nm: (C,) widths in nanometres, instead of those of the file; if neither has them, the
+            median distance of two bands.
+        variable: which array of a `.mat`, `.h5` or `.npz` file, if it holds several images.
+        rows, columns: the window, slices without a step.
+
+    Raises:
+        FileNotFoundError, ValueError: as `formats.open_cube` and `formats.CubeFile.read`; no
+            wavelengths in file or argument; values that do not fit the bands; no valid pixel in the
+            window, or only one value.
+    """
+    file = open_cube(path, variable, wavelengths_nm)
+    if file.wavelengths_nm is None:
+        raise ValueError(
+            f"wavelengths_nm: {path} holds none; give {file.shape[0]} band centres in nanometres"
+        )
+    centres = file.wavelengths_nm
+    widths = file.fwhm_nm if fwhm_nm is None else np.asarray(fwhm_nm, dtype=np.float64)
+    if widths is None:
+        if len(centres) < 2:
+            raise ValueError(
+                f"fwhm_nm: {path} holds no width, and one band has no distance to guess it from; give it"
+            )
+        widths = np.full(len(centres), np.median(np.diff(np.sort(centres))))
+    if widths.shape != centres.shape or not (widths > 0).all():
+        raise ValueError(
+            f"fwhm_nm: expected {len(centres)} positive widths, one a band, got {widths} of shape {widths.shape}"
+        )
+    bands = np.flatnonzero(file.good_bands)
+    if not len(bands):
+        raise ValueError(f"{path}: its header lists all {len(centres)} bands as bad")
+
+    cube = file.read(rows, columns, bands)
+    finite = np.isfinite(cube)
+    filled = finite.any((1, 2))
+    if not filled.any():
+        raise ValueError(
+            f"{path}: expected data, got none in the window of {cube.shape[1]}x{cube.shape[2]} pixels"
+        )
+    if not filled.all():
+        warnings.warn(
+            f"{path}: bands without any data are left out: {bands[~filled].tolist()} (counted from 0)",
+            stacklevel=2,
+        )
+        cube, finite, bands = cube[filled], finite[filled], bands[filled]
+    valid = finite.all(0)
+    if not valid.any():
+        raise ValueError(
+            f"{path}: no pixel of the window has data in all of its {len(bands)} bands"
+        )
+    if not valid.all():
+        cube[:, ~valid] = np.nan  # which fmin and fmax pass over
+    low, high = float(np.fmin.reduce(cube, axis=None)), float(np.fmax.reduce(cube, axis=None))
+    if low == high:
+        raise ValueError(f"{path}: expected an image, got {low} everywhere")
+    cube -= np.float32(low)
+    cube /= np.float32(high - low)
+    np.clip(cube, 0, 1, out=cube)  # rounding can pass 1
+    cube[:, ~valid] = 0
+    return Scene(
+        cube=torch.from_numpy(cube),
+        wavelengths_nm=torch.from_numpy(centres[bands]),
+        fwhm_nm=torch.from_numpy(widths[bands]),
+        labels=None,
+        name=Path(path).stem,
+        scale=high - low,
+        offset=low,
+        valid=None if valid.all() else torch.from_numpy(valid),
+    )

@@ -1,0 +1,179 @@
+"""Spectral response functions (SRF) of multispectral sensors on any wavelength grid; built in
+notebooks/01_degradation.ipynb.
+
+The measured relative responses of Landsat-5 TM and Sentinel-2A lie in `data/*_response.csv` (see
+`data/README.md`).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+
+from ..files.provenance import DATA_FOLDER
+
+LANDSAT_TM_BANDS = {
+    4: (1, 2, 3, 4),
+    6: (1, 2, 3, 4, 5, 7),
+}  # band 6 is thermal and sees no sunlight
+SENTINEL2_BANDS = ("2", "3", "4", "5", "6", "7", "8", "8A", "11", "12")  # those of 10 and 20 m
+MINIMUM_COVERAGE = (
+    0.05  # an MSI band with less of its response on the grid than this cannot be simulated at all
+)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How an HSI wavelength grid and an MSI sensor see each other.
+
+    msi_coverage: per MSI band, the share of its response that lies where the grid has HSI bands, 0
+    to 1.
+    hsi_bands_per_msi_band: per MSI band, the number of HSI bands with at least 1 % of that row's
+    largest weight.
+    unseen_hsi_bands: indices of the HSI bands that no MSI band sees (below 1 % of every row's
+    largest weight).
+    """
+
+    msi_coverage: tuple[float, ...]
+    hsi_bands_per_msi_band: tuple[int, ...]
+    unseen_hsi_bands: tuple[int, ...]
+
+
+@cache
+def _responses(sensor: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A measured table of `data/`: band name -> (wavelengths in nm, relative response 0 to 1)."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    with open(DATA_FOLDER / f"{sensor}_response.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            rows.setdefault(row["band"], []).append(
+                (float(row["wavelength_nm"]), float(row["response"]))
+            )
+    return {
+        band: tuple(np.array(column) for column in zip(*pairs, strict=True))
+        for band, pairs in rows.items()
+    }
+
+
+@cache
+def landsat_tm_responses() -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The measured table: band number -> (wavelengths in nm, relative response 0 to 1)."""
+    return {int(band): response for band, response in _responses("landsat5_tm").items()}
+
+
+def landsat_tm(wavelengths_nm, bands: int = 4, fwhm_nm=None) -> torch.Tensor:
+    """SRF of Landsat-5 TM on a grid of HSI bands: `x_m = srf @ y`.
+
+    Each HSI band is taken as a Gaussian of its own width; its weight in an MSI band is the overlap
+    of the two responses, so wide HSI bands count for more. Rows are then divided by their sums.
+
+    Args:
+        wavelengths_nm: (C,) band centres in nanometres, in any order.
+        bands: 4 (TM 1-4, visible and near infrared) or 6 (TM 1-5 and 7).
+        fwhm_nm: (C,) full widths at half maximum in nanometres; by default the median distance
+            between centres.
+
+    Returns:
+        (bands, C) float32, non-negative, every row sums to 1.
+
+    Raises:
+        ValueError: another number of bands, wavelengths that are not nanometres, or an MSI band
+            without any HSI band.
+    """
+    return _srf("Landsat TM", _landsat_tables(bands), wavelengths_nm, fwhm_nm)
+
+
+def sentinel2a(
+    wavelengths_nm, bands: Sequence[str] = SENTINEL2_BANDS, fwhm_nm=None
+) -> torch.Tensor:
+    """SRF of Sentinel-2A's multispectral instrument on a grid of HSI bands; everything else as
+    `landsat_tm`.
+
+    Args:
+        bands: names out of `SENTINEL2_BANDS`, in the order of the image's bands.
+
+    Returns:
+        (len(bands), C) float32, non-negative, every row sums to 1.
+    """
+    unknown = [band for band in bands if band not in SENTINEL2_BANDS]
+    if unknown or not bands:
+        raise ValueError(f"bands: expected names out of {SENTINEL2_BANDS}, got {tuple(bands)}")
+    return _srf(
+        "Sentinel-2A",
+        {band: _responses("sentinel2a")[band] for band in bands},
+        wavelengths_nm,
+        fwhm_nm,
+    )
+
+
+def landsat_tm_coverage(wavelengths_nm, bands: int = 4, fwhm_nm=None) -> Coverage:
+    """Report which HSI bands no MSI band sees, and how well each MSI band is supported. Arguments
+    as `landsat_tm`.
+    """
+    weights, coverage = _overlaps(_landsat_tables(bands), wavelengths_nm, fwhm_nm)
+    seen = (weights >= 0.01 * weights.max(1, keepdims=True)) & (weights > 0)
+    return Coverage(
+        msi_coverage=tuple(float(share) for share in coverage),
+        hsi_bands_per_msi_band=tuple(int(count) for count in seen.sum(1)),
+        unseen_hsi_bands=tuple(int(i) for i in np.flatnonzero(~seen.any(0))),
+    )
+
+
+def _landsat_tables(bands: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    if bands not in LANDSAT_TM_BANDS:
+        raise ValueError(f"bands: expected one of {tuple(LANDSAT_TM_BANDS)}, got {bands}")
+    return {number: landsat_tm_responses()[number] for number in LANDSAT_TM_BANDS[bands]}
+
+
+def _srf(
+    sensor: str, tables: Mapping[object, tuple[np.ndarray, np.ndarray]], wavelengths_nm, fwhm_nm
+) -> torch.Tensor:
+    """The overlaps as rows that sum to 1, if every MSI band has some."""
+    weights, coverage = _overlaps(tables, wavelengths_nm, fwhm_nm)
+    for (band, (response_nm, response)), share in zip(tables.items(), coverage, strict=True):
+        if share < MINIMUM_COVERAGE:
+            half = response_nm[response > response.max() / 2]
+            raise ValueError(
+                f"wavelengths_nm: {sensor} band {band} ({half[0]:.0f}-{half[-1]:.0f} nm) has no support among the HSI "
+                f"bands ({share:.1%} of its response covered, at least {MINIMUM_COVERAGE:.0%} needed)"
+            )
+    return torch.from_numpy(weights / weights.sum(1, keepdims=True)).float()
+
+
+def _overlaps(
+    tables: Mapping[object, tuple[np.ndarray, np.ndarray]], wavelengths_nm, fwhm_nm
+) -> tuple[np.ndarray, np.ndarray]:
+    """Integrals of MSI response times HSI response (M, C), and the covered share of each MSI
+    response (M,).
+    """
+    centres = np.asarray(wavelengths_nm, dtype=float)
+    if centres.ndim != 1 or centres.size < 2 or not np.isfinite(centres).all():
+        raise ValueError(
+            f"wavelengths_nm: expected at least two finite values on one axis, got shape {centres.shape}"
+        )
+    if centres.min() < 100 or centres.max() > 20_000:
+        raise ValueError(
+            f"wavelengths_nm: expected nanometres (100 to 20000), got {centres.min():g} to {centres.max():g}"
+        )
+    if fwhm_nm is None:
+        fwhm_nm = np.median(np.diff(np.sort(centres)))
+    sigma = np.asarray(fwhm_nm, dtype=float) / np.sqrt(8 * np.log(2))
+    if sigma.shape not in ((), centres.shape) or not (np.isfinite(sigma) & (sigma > 0)).all():
+        raise ValueError(
+            f"fwhm_nm: expected {centres.size} positive, finite widths in nanometres, got shape {sigma.shape}"
+        )
+    weights, coverage = [], []
+    for response_nm, response in tables.values():
+        gaussians = np.exp(
+            -0.5 * ((response_nm[:, None] - centres) / sigma) ** 2
+        )  # (wavelengths of the table, C)
+        weights.append(np.trapezoid(response[:, None] * gaussians, response_nm, axis=0))
+        covered = np.minimum(gaussians.sum(1), 1.0)
+        coverage.append(
+            np.trapezoid(response * covered, response_nm) / np.trapezoid(response, response_nm)
+        )
+    return np.stack(weights), np.array(coverage)

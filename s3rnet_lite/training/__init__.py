@@ -1,0 +1,20 @@
+"""Everything around a network that learns: data, loss, loop, checkpoints; built in
+notebooks/06_training.ipynb.
+"""
+
+from .checkpoints import load_checkpoint, save_checkpoint
+from .crops import CropSampler
+from .loop import CONFIGS, History, TrainingConfig, fit, predict, validate, wrap
+
+__all__ = [
+    "CONFIGS",
+    "CropSampler",
+    "History",
+    "TrainingConfig",
+    "fit",
+    "load_checkpoint",
+    "predict",
+    "save_checkpoint",
+    "validate",
+    "wrap",
+]

@@ -1,0 +1,330 @@
+"""The paper's data set from AVIRIS flight lines: patches on disk, memory-mapped for training; used
+in notebooks/10_gpu_training.ipynb.
+
+A prepared folder holds `lines/NAME.npy`, the patches (N, C, P, P) of one file as uint16,
+`lines/NAME.json`, what they are and their checksum, and `dataset.json`, written last, so its
+presence means that nothing is missing. LR-HSI and HR-MSI are not stored: they are computed from
+each crop by the degradation that `dataset.json` describes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from ..files.atomic import write_json
+from ..sensing.degradation import Degradation
+from ..sensing.scene import Scene
+from ..sensing.sensors import LANDSAT_TM_BANDS, landsat_tm
+from .flight_lines import (
+    LEVELS,
+    FileLine,
+    FlightLine,
+    SimulatedLine,
+    check_lines,
+    grid,
+    write_patches,
+)
+
+SHARES = {
+    "train": 0.8,
+    "val": 0.1,
+    "test": 0.1,
+}  # of the patches; the paper: 1,678, 200 and 200 of 2,078
+CARD = "dataset.json"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A prepared folder.
+
+    card: all of `dataset.json`.
+    wavelengths_nm, fwhm_nm: (C,) float64.
+    parts: per part, its files: name, flight_line, patches, scale, offset, corners (row and column
+    of each patch), sha256, ...
+    """
+
+    folder: Path
+    card: dict
+    wavelengths_nm: torch.Tensor
+    fwhm_nm: torch.Tensor
+    parts: dict[str, list[dict]]
+
+    def degradation(self, msi_bands: int = 4) -> Degradation:
+        """The operator that makes the inputs, with 4 or 6 Landsat TM bands."""
+        cards = self.card["degradations"]
+        if str(msi_bands) not in cards:
+            raise ValueError(
+                f"msi_bands: {self.folder} has degradations with {' or '.join(cards) or 'no'} bands, got {msi_bands}"
+            )
+        return Degradation.from_card(cards[str(msi_bands)])
+
+
+def load(folder: str | Path) -> DataSet:
+    """What a prepared folder holds, without reading any patch.
+
+    Raises:
+        FileNotFoundError: no `dataset.json`: the folder is something else, or `prepare` has not
+            finished.
+    """
+    folder = Path(folder)
+    if not (folder / CARD).is_file():
+        raise FileNotFoundError(
+            f"{folder / CARD}: no prepared data set, or not finished; run python -m s3rnet_lite prepare --out {folder}"
+        )
+    card = json.loads((folder / CARD).read_text())
+    bands = (
+        torch.tensor(card[name], dtype=torch.float64) for name in ("wavelengths_nm", "fwhm_nm")
+    )
+    return DataSet(folder, card, *bands, card["parts"])
+
+
+def references(folder: str | Path, part: str) -> list[torch.Tensor]:
+    """All patches of "train", "val" or "test": uint16 tensors (C, P, P) with y = number / 65535.
+
+    They are views of files mapped into memory: nothing is read until a crop is taken. Changes to
+    them are never written.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`; another part; a file is missing or truncated.
+    """
+    data = load(folder)
+    if part not in data.parts:
+        raise ValueError(f"part: expected one of {', '.join(data.parts)}, got {part!r}")
+    patches = []
+    for line in data.parts[part]:
+        path = data.folder / "lines" / f"{line['name']}.npy"
+        try:
+            patches += torch.from_numpy(np.load(path, mmap_mode="c")).unbind()
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: damaged or truncated ({error}); delete it, then prepare makes it again"
+            ) from error
+    return patches
+
+
+def scene(folder: str | Path, part: str, index: int) -> Scene:
+    """One patch as a scene of its own, float32 in [0, 1]; `cube * scale + offset` is in the unit of
+    the flight line.
+    """
+    data = load(folder)
+    patch = references(folder, part)[index]
+    line, (row, column) = [
+        (line, corner) for line in data.parts[part] for corner in line["corners"]
+    ][index]
+    name = f"{line['name']}/row{row}column{column}"
+    cube = patch.to(torch.float32) / LEVELS
+    return Scene(cube, data.wavelengths_nm, data.fwhm_nm, None, name, line["scale"], line["offset"])
+
+
+def prepare(
+    folder: str | Path,
+    sources: list[str | Path],
+    simulated: int = 0,
+    patch: int = 256,
+    keep_bands: str = "paper",
+    seed: int = 0,
+    workers: int = 2,
+    progress: bool = True,
+) -> DataSet:
+    """Cut flight lines into patches and share these out, 80, 10 and 10 %, so that no flight line is
+    in two parts.
+
+    Each line goes min-max to [0, 1] by itself, over its pixels with data. It is read window by
+    window, twice. Patches lie side by side from the upper left corner; those with a pixel without
+    data (not finite, the file's ignore value, or all bands equal) are left out. Files named as
+    AVIRIS's are, with the same date, take-off, plot and run, belong to one flight line; any other
+    file is one by itself. Whether two flight lines saw the same ground is for you to know.
+
+    Killed, it goes on where it was: finished lines are kept. What is there already is checked
+    against its checksum, so a second run on a finished folder verifies it.
+
+    Args:
+        sources: image files (`formats.open_cube`).
+        simulated: make this many SIMULATED lines of 2 x 2 patches (`scenes.simulate`) instead.
+        patch: height and width, divisible by 4.
+        keep_bands: "paper" takes channels 11-103, 117-151 and 171-214 of AVIRIS's 224 by number;
+            "all" takes every band that the file does not call bad, of any sensor.
+        seed: of the assignment.
+        workers: flight lines at a time, in threads; each holds a few windows in memory.
+
+    Raises:
+        FileNotFoundError, ValueError: bad arguments or files; bands that differ between lines; a
+            line without a complete patch; fewer than three lines; the folder holds the work of
+            other settings, of a source that has changed since, or damaged files.
+    """
+    folder = Path(folder)
+    if patch < 16 or patch % 4:
+        raise ValueError(f"patch: expected a multiple of 4 and at least 16 pixels, got {patch}")
+    if workers < 1:
+        raise ValueError(f"workers: expected at least 1, got {workers}")
+    if bool(sources) == bool(simulated) or simulated < 0:
+        raise ValueError(
+            f"expected flight lines, or a number of simulated ones, got {len(sources)} files and {simulated} simulated"
+        )
+    lines = [SimulatedLine(number, patch) for number in range(simulated)] or [
+        FileLine(Path(source), keep_bands) for source in sources
+    ]
+    check_lines(lines)
+    lines.sort(key=lambda line: line.name)
+    names = [line.name for line in lines]
+
+    settings = {"patch": patch, "keep_bands": keep_bands}
+    with _alone(folder):
+        before = json.loads((folder / CARD).read_text()) if (folder / CARD).exists() else None
+        if before is not None:
+            _check_unchanged(
+                folder / CARD, before["settings"], settings | {"seed": seed, "lines": names}
+            )
+        for line in lines:  # all of them before the first long work
+            stored = folder / "lines" / f"{line.name}.json"
+            if stored.exists():
+                _check_unchanged(
+                    stored,
+                    json.loads(stored.read_text())["settings"],
+                    settings | {"source_bytes_and_time": line.source},
+                )
+        reads = sum(2 * len(grid(line.shape, patch)) for line in lines)
+        # One thread in each worker's matrix products: threads that wait for one another spin, and
+        # made this several times slower.
+        with (
+            tqdm(total=reads, unit="window", disable=not progress) as bar,
+            threadpool_limits(1),
+            ThreadPoolExecutor(workers) as pool,
+        ):
+            futures = [
+                pool.submit(_verify_or_make, folder / "lines", line, settings, bar.update)
+                for line in lines
+            ]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                pool.shutdown(
+                    cancel_futures=True
+                )  # the lines that are under way are finished first
+                raise
+        facts = [
+            {name: value for name, value in future.result().items() if name != "settings"}
+            for future in futures
+        ]
+        card = {
+            "simulated": bool(simulated),
+            "settings": settings | {"seed": seed, "lines": names},
+            "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; y * scale + offset is in the unit of the flight line",
+            "parts": assign(facts, seed),
+            "degradations": _degradations(lines[0]),
+            "wavelengths_nm": lines[0].wavelengths_nm.tolist(),
+            "fwhm_nm": lines[0].fwhm_nm.tolist(),
+        }
+        if card != before:
+            write_json(folder / CARD, card)
+    return load(folder)
+
+
+def assign(lines: list[dict], seed: int) -> dict[str, list[dict]]:
+    """Share out files (dictionaries with `flight_line` and `patches`), those of one flight line
+    together.
+
+    No part is empty. Of 1,000 random assignments it is the one whose shares of the patches are
+    nearest to `SHARES`.
+    """
+    flights = sorted({line["flight_line"] for line in lines})
+    patches = np.array(
+        [
+            sum(line["patches"] for line in lines if line["flight_line"] == flight)
+            for flight in flights
+        ]
+    )
+    wanted = np.array(list(SHARES.values()))
+    tries = np.random.default_rng(seed).choice(len(SHARES), (1000, len(flights)), p=wanted)
+    is_in = tries[:, None] == np.arange(len(SHARES))[:, None]  # (tries, parts, flights)
+    error = np.abs(is_in @ patches / patches.sum() - wanted).sum(1)
+    best = tries[np.where(is_in.any(2).all(1), error, np.inf).argmin()]
+    part_of = dict(zip(flights, best, strict=True))
+    return {
+        part: [line for line in lines if part_of[line["flight_line"]] == number]
+        for number, part in enumerate(SHARES)
+    }
+
+
+def _verify_or_make(
+    folder: Path, line: FlightLine, settings: dict, advance: Callable[[int], object]
+) -> dict:
+    """The facts of a flight line whose patches are on disk, after a check of their checksum, or
+    else after making them.
+    """
+    numbers, facts = folder / f"{line.name}.npy", folder / f"{line.name}.json"
+    windows = grid(line.shape, settings["patch"])
+    if numbers.exists() and facts.exists():
+        stored = json.loads(facts.read_text())
+        with open(numbers, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != stored["sha256"]:
+                raise ValueError(
+                    f"{numbers}: damaged (another checksum than in {facts.name}); delete it, then prepare makes it again"
+                )
+        advance(2 * len(windows))
+        return stored
+    made = write_patches(numbers, line.reader(), windows, settings["patch"], advance)
+    if made["patches"] == 0:
+        raise ValueError(
+            f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch with data everywhere, got none"
+        )
+    stored = {
+        "name": line.name,
+        "flight_line": line.flight_line,
+        **made,
+        "settings": settings | {"source_bytes_and_time": line.source},
+    }
+    write_json(facts, stored)
+    return stored
+
+
+def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
+    changed = []
+    for name, now in json.loads(json.dumps(wanted)).items():
+        was = stored.get(name)
+        if isinstance(now, list) and isinstance(
+            was, list
+        ):  # names of flight lines: not all of them
+            was, now = (sorted(set(one) - set(other)) for one, other in ((was, now), (now, was)))
+        if was != now:
+            changed.append(f"{name}: was {was}, is {now}")
+    if changed:
+        raise ValueError(
+            f"{path}: made from something else ({'; '.join(changed)}); delete it or choose another folder"
+        )
+
+
+def _degradations(line: FlightLine) -> dict[str, dict]:
+    """Cards by number of MSI bands, for those numbers that the wavelengths support."""
+    cards = {}
+    for bands in LANDSAT_TM_BANDS:
+        try:
+            srf = landsat_tm(line.wavelengths_nm, bands, line.fwhm_nm)
+        except ValueError:  # visible and near infrared only, say
+            continue
+        cards[str(bands)] = Degradation(srf=srf).card()
+    return cards
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else prepares this folder meanwhile."""
+    (folder / "lines").mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ValueError(f"{folder}: another prepare is at work there") from error

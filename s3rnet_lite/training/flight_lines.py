@@ -1,0 +1,197 @@
+"""Flight lines, from files or SIMULATED, cut into patches for `dataset.prepare`; used in
+notebooks/10_gpu_training.ipynb.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..files.formats import CubeFile, open_cube
+from ..sensing.indian_pines import PAPER_CHANNELS, paper_bands
+from ..sensing.scenes import simulate
+
+LEVELS = 65535  # y = number / 65535
+AVIRIS_CHANNELS = 224
+AVIRIS_FLIGHT = re.compile(
+    r"f\d{6}t\d{2}p\d{2}_?r\d{2}"
+)  # date, take-off, plot and run begin the names of its files
+Reader = Callable[
+    [slice, slice], np.ndarray
+]  # rows, columns -> (C, h, w) float32 in the sensor's unit, NaN for no data
+
+
+class FileLine:
+    """A flight line on disk, of which some bands are kept.
+
+    name: of the file, up to its first dot.
+    flight_line: what a name of AVIRIS's says; else the name.
+    shape: (H, W).
+    source: what tells whether the file has changed: the size in bytes and the time of the last
+    change (ns) of each of its files.
+    """
+
+    def __init__(self, path: Path, keep_bands: str):
+        cube = open_cube(path)
+        if cube.wavelengths_nm is None:
+            raise ValueError(
+                f"{path}: has no wavelengths, which the spectral responses of the HR-MSI need"
+            )
+        self.name, self.shape, self._cube = path.name.split(".")[0], cube.shape[1:], cube
+        flight = AVIRIS_FLIGHT.match(self.name)
+        self.flight_line = flight[0] if flight else self.name
+        self._bands = _kept_bands(cube, keep_bands)
+        self.wavelengths_nm = cube.wavelengths_nm[self._bands]
+        self.fwhm_nm = _widths(cube)[self._bands]
+        self.source = {
+            file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in _data_files(path)
+        }
+
+    def reader(self) -> Reader:
+        return lambda rows, columns: self._cube.read(rows, columns, self._bands)
+
+
+class SimulatedLine:
+    """A SIMULATED flight line of 2 x 2 patches, made when it is read; attributes as of
+    `FileLine`.
+    """
+
+    def __init__(self, seed: int, patch: int):
+        self.name = self.flight_line = f"simulated{seed:04}"
+        self.shape, self.source = (2 * patch, 2 * patch), {"simulated seed": seed}
+        self.wavelengths_nm, self.fwhm_nm = (band.numpy() for band in paper_bands())
+        self._seed = seed
+
+    def reader(self) -> Reader:
+        made = simulate(self._seed, self.shape[0])
+        return lambda rows, columns: (
+            made.cube[:, rows, columns].numpy() * np.float32(made.scale) + np.float32(made.offset)
+        )
+
+
+FlightLine = FileLine | SimulatedLine
+
+
+def check_lines(lines: list[FlightLine]) -> None:
+    """Raise ValueError unless these can become one data set."""
+    if (found := len({line.flight_line for line in lines})) < 3:
+        raise ValueError(
+            f"expected at least 3 flight lines, so that none is in two of train, val and test, got {found}"
+        )
+    names = [line.name for line in lines]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"expected files of different names, got more than one {', '.join(twice)}")
+    first = lines[0]
+    for line in lines[1:]:
+        if len(line.wavelengths_nm) != len(first.wavelengths_nm):
+            raise ValueError(
+                f"{line.name}: expected {len(first.wavelengths_nm)} bands as in {first.name}, got {len(line.wavelengths_nm)}"
+            )
+        apart = np.abs(line.wavelengths_nm - first.wavelengths_nm)
+        if (apart > first.fwhm_nm / 2).any():
+            raise ValueError(
+                f"{line.name}: expected the bands of {first.name}, got some up to {apart.max():.1f} nm apart"
+            )
+
+
+def grid(shape: tuple[int, int], patch: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of patches side by side, with the incomplete ones at the right and lower
+    border.
+    """
+    rows, columns = (
+        [slice(first, min(first + patch, length)) for first in range(0, length, patch)]
+        for length in shape
+    )
+    return [(row, column) for row in rows for column in columns]
+
+
+def write_patches(
+    path: Path,
+    read: Reader,
+    windows: list[tuple[slice, slice]],
+    patch: int,
+    advance: Callable[[int], object],
+) -> dict:
+    """Find the range of a flight line and its complete windows, then write these to `path`; without
+    any, nothing is written.
+
+    Args:
+        windows: as from `grid`.
+        advance: is told after each window that one more is done; there are two passes.
+
+    Returns:
+        `patches`, their number, and `scale`, `offset`, `corners` and `sha256` if there are any.
+    """
+    lowest, highest, complete = np.inf, -np.inf, []
+    for rows, columns in windows:
+        cube = read(rows, columns)
+        bottom, top = cube.min(0), cube.max(0)  # NaN if any band is NaN
+        valid = np.isfinite(bottom) & np.isfinite(top) & (bottom < top)
+        if valid.any():
+            lowest, highest = min(lowest, bottom[valid].min()), max(highest, top[valid].max())
+        if valid.all() and valid.shape == (patch, patch):
+            complete.append((rows, columns))
+        advance(1)
+    if not complete:
+        return {"patches": 0}
+    temporary = path.with_name(path.name + ".part")
+    offset, scale = float(lowest), float(highest) - float(lowest)
+    with open(temporary, "wb") as file:
+        header = {
+            "descr": "<u2",
+            "fortran_order": False,
+            "shape": (len(complete), len(cube), patch, patch),
+        }
+        np.lib.format.write_array_header_1_0(file, header)
+        for rows, columns in complete:
+            cube = read(rows, columns)
+            cube -= np.float32(offset)
+            cube *= np.float32(LEVELS / scale)
+            file.write(np.rint(cube, out=cube).astype("<u2"))
+            advance(1)
+    with open(temporary, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    advance(len(windows) - len(complete))
+    temporary.replace(path)
+    corners = [[rows.start, columns.start] for rows, columns in complete]
+    return {
+        "patches": len(complete),
+        "scale": scale,
+        "offset": offset,
+        "corners": corners,
+        "sha256": digest,
+    }
+
+
+def _kept_bands(cube: CubeFile, keep_bands: str) -> np.ndarray:
+    if keep_bands == "all":
+        return np.flatnonzero(cube.good_bands)
+    if keep_bands != "paper":
+        raise ValueError(f"keep_bands: expected 'paper' or 'all', got {keep_bands!r}")
+    if cube.shape[0] != AVIRIS_CHANNELS:
+        raise ValueError(
+            f"{cube.path}: expected AVIRIS's {AVIRIS_CHANNELS} bands, got {cube.shape[0]}; keep_bands 'all' takes any"
+        )
+    return np.array(PAPER_CHANNELS) - 1
+
+
+def _widths(cube: CubeFile) -> np.ndarray:
+    if cube.fwhm_nm is not None:
+        return cube.fwhm_nm
+    return np.full(cube.shape[0], np.median(np.diff(np.sort(cube.wavelengths_nm))))
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The files that an image consists of."""
+    if path.suffix.lower() != ".hdr":
+        return [path]
+    from spectral.io import envi
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about capital letters in the names of fields
+        return [path, Path(envi.open(str(path)).filename)]

@@ -1,0 +1,125 @@
+"""Everything around a network that depends on the data, one wrapper for ours and every peer; built
+in notebooks/06_training.ipynb.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .. import baselines
+from ..files.checks import check_pair
+from ..sensing.degradation import Degradation
+from .denoising import WienerDenoiser
+
+SCALINGS = ("range", "band", "none")
+SKIPS = ("none", "bilinear", "injection")
+
+
+class FusionModel(nn.Module):
+    """Standardise, network, unstandardise, optional skip: a network made to work on [0, 1] data.
+
+    scaling "none" leaves [0, 1] as it is; "range" takes it to [-1, 1] and back, as the paper does.
+    "band" gives every band of the inputs mean 0 and standard deviation 1, and the network's output
+    the mean and spread of what it has to explain. skip "none" leaves the whole image to the network
+    (the paper). "bilinear" adds the upsampled LR-HSI. "injection" is closed-form detail injection
+    with a better guess: the network corrects a regression, fitted on the training region, of the
+    HSI from the HR-MSI; then what the corrected guess's own blurred version lacks of the LR-HSI is
+    added, upsampled, twice. So the network decides the detail that the LR-HSI cannot show, and
+    never the colour that it does. denoise lets a `WienerDenoiser` take white noise out of the
+    LR-HSI before anything else sees it.
+
+    Shape: x_h (B, C, h, w), x_m (B, M, h*r, w*r) in [0, 1] -> (B, C, h*r, w*r), not clipped.
+
+    Args:
+        network: maps (x_h, x_m) to (B, C, h*r, w*r).
+        degrade: relates the two inputs; gives scale, band numbers and, for "injection", the PSF.
+        scaling, skip, denoise: see above.
+        y: training HR-HSI (C, H, W) or a list of them, from which the statistics are taken; None
+            leaves placeholders for a checkpoint to fill.
+        x_m: the HR-MSI (M, H, W) measured with each training HR-HSI; None computes them with the
+            SRF.
+
+    Raises:
+        ValueError: an unknown scaling or skip; from `forward`, inputs that do not belong together.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        degrade: Degradation,
+        scaling: str,
+        skip: str,
+        y=None,
+        denoise: bool = False,
+        x_m: list[torch.Tensor] | None = None,
+    ):
+        super().__init__()
+        if scaling not in SCALINGS:
+            raise ValueError(f"scaling: expected one of {SCALINGS}, got {scaling!r}")
+        if skip not in SKIPS:
+            raise ValueError(f"skip: expected one of {SKIPS}, got {skip!r}")
+        self.network, self.degrade, self.scaling, self.skip = network, degrade, scaling, skip
+        msi_bands, hsi_bands = degrade.srf.shape
+        for name, length in (("hsi", hsi_bands), ("msi", msi_bands), ("output", hsi_bands)):
+            mean, spread = (0.0, 1.0) if scaling == "none" else (0.5, 0.5)
+            self.register_buffer(f"{name}_mean", torch.full((length, 1, 1), mean))
+            self.register_buffer(f"{name}_spread", torch.full((length, 1, 1), spread))
+        if skip == "injection":
+            self.register_buffer("regression", torch.zeros(hsi_bands, msi_bands + 1))
+        references = [y] if isinstance(y, torch.Tensor) else y
+        self.denoiser = WienerDenoiser(degrade, references) if denoise else None
+        if references is not None:
+            self._fit(references, x_m or [degrade.spectral(y) for y in references])
+
+    def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        check_pair(
+            x_h, x_m, self.degrade.scale, self.degrade.srf.shape[1], self.degrade.srf.shape[0]
+        )
+        if self.denoiser is not None:
+            x_h = self.denoiser(x_h, x_m)
+        return self.fuse_clean(x_h, x_m)
+
+    def fuse_clean(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        """`forward` without the denoiser."""
+        output = torch.addcmul(
+            self.output_mean, self.network(*self.standardise(x_h, x_m)), self.output_spread
+        )
+        return self._finish(output, x_h, x_m)
+
+    def standardise(
+        self, x_h: torch.Tensor, x_m: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network sees of the two inputs."""
+        return (x_h - self.hsi_mean) / self.hsi_spread, (x_m - self.msi_mean) / self.msi_spread
+
+    def _finish(self, output: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        """The skip: from the network's contribution to the fused image."""
+        if self.skip == "none":
+            return output
+        if self.skip == "bilinear":
+            return output + baselines.bilinear(x_h, x_m, self.degrade)
+        return baselines.inject(
+            x_h, baselines.apply_regression(self.regression, x_m) + output, self.degrade, passes=2
+        )
+
+    def _fit(self, references: list[torch.Tensor], x_m: list[torch.Tensor]) -> None:
+        """Statistics and regression from training pixels only."""
+        if self.skip == "injection":
+            seen, pixels = (
+                torch.cat([image.flatten(1) for image in images], dim=1)[..., None]
+                for images in (x_m, references)
+            )
+            self.regression.copy_(baselines.fit_regression(seen, pixels))
+        if self.skip != "none":
+            self.output_mean.zero_()
+        if self.scaling == "band":
+            x_h = [self.degrade.spatial(y) for y in references]
+            targets = [
+                y - self._finish(torch.zeros_like(y) if self.skip != "none" else 0, h, m)
+                for y, h, m in zip(references, x_h, x_m, strict=True)
+            ]
+            for name, images in (("hsi", x_h), ("msi", x_m), ("output", targets)):
+                values = torch.cat([image.flatten(1) for image in images], dim=1)
+                getattr(self, f"{name}_mean").copy_(values.mean(1)[:, None, None])
+                getattr(self, f"{name}_spread").copy_(values.std(1).clamp_min(1e-6)[:, None, None])

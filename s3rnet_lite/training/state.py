@@ -1,0 +1,62 @@
+"""The file that an interrupted training goes on from; used in notebooks/06_training.ipynb and built
+in notebooks/10_gpu_training.ipynb.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ..files.atomic import read_tensors, write_tensors
+
+# Settings that change how a step is computed and not, beyond rounding, what comes out: a run may go
+# on with others.
+FREE_TO_CHANGE = ("accumulate", "checkpoint_activations", "compile")
+
+
+def save_state(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, run: dict
+) -> None:
+    """Write weights, the optimizer's moments, and `run`: everything else, ready for JSON, with the
+    settings as "config".
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+    write_tensors(path, tensors, {"run": json.dumps(run)})
+
+
+def load_state(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, config: dict
+) -> dict:
+    """Put the weights and moments back, and return `run`.
+
+    Raises:
+        ValueError: a damaged file, another kind of file, or the state of a run with other settings.
+    """
+    tensors, metadata = read_tensors(path)
+    if "run" not in metadata:
+        raise ValueError(f"{path}: not a training state written by training.fit")
+    run, expected = json.loads(metadata["run"]), json.loads(json.dumps(config))
+    changed = [
+        name
+        for name in expected
+        if name not in FREE_TO_CHANGE and run["config"].get(name) != expected[name]
+    ]
+    if changed:
+        differences = ", ".join(
+            f"{name} was {run['config'].get(name)!r}, is {expected[name]!r}" for name in changed
+        )
+        raise ValueError(f"{path}: a state of another run ({differences})")
+    model.load_state_dict(
+        {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    )
+    optimizer_state = optimizer.state_dict()
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            optimizer_state["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(optimizer_state)
+    return run

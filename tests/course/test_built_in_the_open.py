@@ -1,0 +1,231 @@
+"""What a chapter builds equals what the package holds: definitions are taken out of the notebook
+and compared.
+"""
+
+import ast
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+from s3rnet_lite import (
+    Degradation,
+    S3RNet,
+    baselines,
+    cka,
+    complexity,
+    degradation,
+    energy,
+    metrics,
+    robustness,
+    sensors,
+)
+from s3rnet_lite.analysis import roofline
+from s3rnet_lite.course.notebooks import FOLDER
+from s3rnet_lite.network import dfab, mbfn, ssawb
+from s3rnet_lite.training.devices import changed_forward
+
+
+def definitions(chapter: str) -> dict:
+    """Execute a chapter's imports, functions, classes and UPPERCASE constants, exercises left out;
+    nothing else of it runs.
+    """
+    [path] = FOLDER.glob(f"{chapter}_*.ipynb")
+    namespace: dict = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code" or {"solution", "check"} & set(cell.metadata.get("tags", [])):
+            continue
+        lines = [line for line in cell.source.splitlines() if not line.startswith("%")]
+        kept = [node for node in ast.parse("\n".join(lines)).body if is_definition(node)]
+        exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
+    return namespace
+
+
+def is_definition(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        names = [
+            name.id
+            for target in node.targets
+            for name in ast.walk(target)
+            if isinstance(name, ast.Name)
+        ]
+        return all(name.isupper() for name in names) and isinstance(
+            node.value, (ast.Constant, ast.Tuple, ast.UnaryOp)
+        )
+    return isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
+
+
+def assert_same_module(built: torch.nn.Module, ours: torch.nn.Module, *inputs: torch.Tensor):
+    for parameter in ours.parameters():  # also those that start at zero or one
+        torch.nn.init.normal_(parameter, std=0.1)
+    built.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(built(*inputs), ours(*inputs), atol=1e-5, rtol=1e-4)
+
+
+def test_chapter_01_builds_the_sensors(indian_pines):
+    built = definitions("01")
+    for sigma, scale in ((1.7, 4), (0.8, 3), (2.0, 2)):
+        torch.testing.assert_close(
+            built["gaussian_psf"](sigma, scale), degradation.gaussian_psf(sigma, scale)
+        )
+        ours = degradation.blur_and_decimate_matrix(10 * scale, sigma, scale)
+        torch.testing.assert_close(
+            built["blur_and_decimate_matrix"](10 * scale, sigma, scale), ours
+        )
+    x = torch.rand(3, 8, 8)
+    noisy = built["add_noise"](x, 20, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(
+        noisy, degradation.add_noise(x, 20, torch.Generator().manual_seed(3))
+    )
+    nm, fwhm = indian_pines.wavelengths_nm.numpy(), indian_pines.fwhm_nm.numpy()
+    ours = sensors.landsat_tm(nm, bands=6, fwhm_nm=fwhm)
+    for row, number in zip(ours, sensors.LANDSAT_TM_BANDS[6], strict=True):
+        weights = torch.as_tensor(
+            built["spectral_response"](nm, fwhm, *sensors.landsat_tm_responses()[number])
+        )
+        torch.testing.assert_close(weights.float(), row, atol=1e-6, rtol=0)
+
+
+def test_chapter_02_builds_the_metrics_and_a_fusion():
+    built = definitions("02")
+    y = torch.rand(6, 16, 20) + 0.1
+    y_hat = y + 0.1 * torch.randn_like(y)
+    for peak in ("band", "max", 1.0):
+        assert float(built["psnr"](y_hat, y, peak)) == pytest.approx(
+            metrics.psnr(y_hat, y, peak), abs=1e-4
+        )
+    assert float(built["rmse"](y_hat, y, 17.2)) == pytest.approx(
+        metrics.rmse(y_hat, y, 17.2), rel=1e-5
+    )
+    assert float(built["ergas"](y_hat, y, 3)) == pytest.approx(metrics.ergas(y_hat, y, 3), rel=1e-5)
+    y[:, 0, 0] = 0
+    assert float(built["sam"](y_hat, y)) == pytest.approx(metrics.sam(y_hat, y), abs=1e-3)
+
+    degrade = Degradation(srf=torch.rand(3, 6).softmax(1))
+    x_h, x_m = degrade(y)
+    regression = built["fit_regression"](x_m, y)
+    torch.testing.assert_close(
+        regression.float(), baselines.fit_regression(x_m, y), atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        built["apply_regression"](regression, x_m), baselines.apply_regression(regression, x_m)
+    )
+    for name in ("detail_injection", "sfim", "mtf_glp"):
+        torch.testing.assert_close(
+            built[name](x_h, x_m, degrade),
+            baselines.METHODS[name](x_h, x_m, degrade),
+            atol=1e-4,
+            rtol=1e-4,
+        )
+
+
+@pytest.mark.parametrize(("kernel_size", "groups"), [(3, 1), (1, 1), (3, 4)])
+def test_chapter_03_builds_the_dfab(kernel_size, groups):
+    arguments = (8, 4, kernel_size, groups)
+    assert_same_module(
+        definitions("03")["DFAB"](*arguments), dfab.DFAB(*arguments), torch.randn(2, 8, 9, 7)
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_chapter_04_builds_the_groups_and_a_branch(groups):
+    built = definitions("04")
+    x = torch.randn(2, 8, 9, 7)
+    assert_same_module(
+        built["ResidualGroup"](8, 4, 2, 3, groups), mbfn.ResidualGroup(8, 4, 2, 3, groups), x
+    )
+    arguments = (5, 8, 4, 2, 1, 3, groups)
+    assert_same_module(built["Branch"](*arguments), mbfn.Branch(*arguments), x[:, :5])
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+def test_chapter_04_builds_the_four_branches(upsampling):
+    arguments = (6, 3, 4, 8, 4, (1, 2, 1, 2), 2, 3, 2, upsampling)
+    x_h, x_m = torch.randn(2, 6, 4, 5), torch.randn(2, 3, 16, 20)
+    built, ours = definitions("04")["MBFN"](*arguments), mbfn.MBFN(*arguments)
+    built.load_state_dict(ours.state_dict())
+    for ours_feature, feature in zip(ours(x_h, x_m), built(x_h, x_m), strict=True):
+        torch.testing.assert_close(feature, ours_feature)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_chapter_05_builds_the_attention_and_the_gates(normalise):
+    built = definitions("05")
+    features = torch.randn(4, 2, 8, 9, 7)
+    assert_same_module(
+        built["ChannelAttention"](8, 2, 4, normalise),
+        ssawb.ChannelAttention(8, 2, 4, normalise),
+        *features[:3],
+    )
+    for gate_bias in (None, 2.0):
+        assert_same_module(
+            built["SSAWB"](8, 2, 4, normalise, gate_bias),
+            ssawb.SSAWB(8, 2, 4, normalise, gate_bias),
+            *features,
+        )
+
+
+def test_chapter_08_builds_the_cka():
+    features = {name: torch.randn(60, width) for name, width in (("a", 5), ("b", 9), ("c", 3))}
+    features["c"] += features["a"][:, :3]
+    built = definitions("08")["cka_matrix"](features)
+    torch.testing.assert_close(
+        torch.as_tensor(built[-1] if isinstance(built, tuple) else built),
+        cka.linear_cka_matrix(features)[1],
+    )
+
+
+def test_chapter_07_builds_the_channel_energy():
+    built, x = definitions("07"), torch.randn(2, 12, 5, 6)
+    shares = energy.channel_energy(x)
+    torch.testing.assert_close(built["channel_energy"](x).double(), shares)
+    ours = (energy.gini, energy.hoyer, energy.participation_ratio, energy.top_share)
+    for name, function in zip(
+        ("gini", "hoyer", "effective_channels", "top_share"), ours, strict=True
+    ):
+        assert float(built[name](shares)) == pytest.approx(function(shares), rel=1e-5), name
+
+
+def test_chapter_11_builds_the_crossing_and_the_shares_of_variance():
+    built, generator = definitions("11"), np.random.default_rng(0)
+    for level in (20, 30, 40):
+        scores = np.sort(generator.uniform(15, 45, 6))[::-1]
+        assert built["crossing"]([40, 30, 25, 20, 15, 10], scores, level) == robustness.crossing(
+            [40, 30, 25, 20, 15, 10], scores, level
+        )
+    table = generator.uniform(20, 40, (11, 3))
+    np.testing.assert_allclose(
+        built["split_variance"](table), list(robustness.shares_of_variance(table).values())
+    )
+
+
+def test_chapter_10_builds_the_roofline():
+    built = definitions("10")
+    with torch.device("meta"):
+        network = S3RNet(8, 3, width=8, growth=4, residual_groups=(1, 1, 2, 1))
+        x_h, x_m = torch.empty(1, 8, 8, 8), torch.empty(1, 3, 32, 32)
+    with torch.no_grad(), built["Listener"]() as listener:
+        network(x_h, x_m)
+    ours = roofline.operations(network, x_h, x_m)
+    assert listener.heard == [(one.kind, one.flops, one.numbers) for one in ours]
+    first = next(one for one in ours if one.module == "mbfn.k.0")
+    assert built["intensity_of"](3, 8, 3, 32 * 32, 2) == pytest.approx(first.intensity("float16"))
+    card = roofline.cards()["L4"]
+    for intensity in (1.0, 150.0, 1000.0):
+        assert built["roof"](intensity, card.peaks["TF32"], card.bandwidth) == card.attainable(
+            intensity, "TF32"
+        )
+    assert built["hours"](1e9, 5e6, 1e14, 0.3, 4) == roofline.training_hours(1e9, 5e6, 1e14, 0.3, 4)
+
+
+def test_chapter_10_builds_the_checkpointing():
+    network, (x_h, x_m) = (
+        S3RNet(8, 3, width=8, growth=4, residual_groups=(1, 1, 2, 1)),
+        (torch.rand(1, 8, 8, 8), torch.rand(1, 3, 32, 32)),
+    )
+    with changed_forward(network, checkpoint_activations=True):
+        ours = complexity.peak_memory(network, x_h, x_m, keep_for_backward=True)
+    plain = complexity.peak_memory(network, x_h, x_m, keep_for_backward=True)
+    built = definitions("10")["with_checkpoints"](network)
+    assert complexity.peak_memory(built, x_h, x_m, keep_for_backward=True) == ours < plain

@@ -1,0 +1,158 @@
+"""The notebook standard: every chapter is executed, whole, readable, and says nothing that its
+outputs do not show.
+
+Run with `--nbval`, pytest also executes each chapter and compares every output with the stored one.
+"""
+
+import re
+
+import nbformat
+import pytest
+
+from s3rnet_lite.course.notebooks import chapters
+from s3rnet_lite.course.readme import TABLES, markers
+from s3rnet_lite.files.provenance import REPOSITORY
+
+SECTIONS = (
+    "## Prerequisites",
+    "## Exercises",
+    "## Quiz",
+    "## Recap",
+    "## What's next",
+    "## References",
+)
+ALLOWED_TAGS = {"solution", "check", "nbval-ignore-output", "raises-exception"}
+
+
+@pytest.fixture(params=chapters(), ids=lambda path: path.stem)
+def chapter(request):
+    notebook = nbformat.read(request.param, as_version=4)
+    nbformat.validate(notebook)
+    return request.param, notebook
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(notebook) -> str:
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def test_it_was_executed_once_from_top_to_bottom(chapter):
+    cells = code_cells(chapter[1])
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
+
+
+def test_it_has_the_common_skeleton(chapter):
+    path, notebook = chapter
+    head = notebook.cells[0].source
+    assert re.match(rf"# {path.name[:2]} · \S", head)
+    assert re.search(r"^\*\*Question\.\*\* .+\?$", head, re.MULTILINE)
+    assert "**You will** be able to:" in head
+    seconds = re.search(
+        r"^\*\*Time\.\*\* about \d+ minutes to read; (\d+) s to run on two CPU cores\.$",
+        head,
+        re.MULTILINE,
+    )
+    assert int(seconds[1]) == notebook.metadata["measured_seconds"] <= 180
+    text = prose(notebook)
+    positions = [text.find("\n" + section + "\n") for section in SECTIONS[1:]]
+    assert all(position > 0 for position in positions) and positions == sorted(positions)
+    assert (
+        notebook.cells[1].source.startswith("## Prerequisites\n")
+        and "| concept | needed? | where to learn it |" in text
+    )
+    objectives = len(re.findall(r"^- ", head, re.MULTILINE))
+    recap = text[text.find("\n## Recap\n") : text.find("\n## What's next\n")]
+    assert 3 <= objectives <= 5 and len(re.findall(r"^- ", recap, re.MULTILINE)) == objectives
+
+
+def test_it_is_neither_a_stub_nor_a_wall(chapter):
+    _, notebook = chapter
+    assert 20 <= len(code_cells(notebook)) <= 40
+    assert 1_200 <= len(prose(notebook).split("\n## References\n")[0].split()) <= 3_000
+    assert all(len(cell.source.splitlines()) <= 32 for cell in code_cells(notebook))
+
+
+def test_it_is_small_and_stores_no_widget_state(chapter):
+    path, notebook = chapter
+    assert path.stat().st_size <= 2**20
+    assert "widgets" not in notebook.metadata
+    kinds = {
+        kind
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        for kind in output.get("data", {})
+    }
+    assert kinds <= {"text/plain", "image/png", "text/html"}, (
+        "a page without a kernel cannot show the rest"
+    )
+
+
+def test_every_figure_has_an_alternative_text(chapter):
+    drawn = [
+        cell
+        for cell in code_cells(chapter[1])
+        if any("image/png" in output.get("data", {}) for output in cell.outputs)
+    ]
+    assert drawn
+    assert all(len(cell.metadata.get("alt", "")) > 20 for cell in drawn)
+
+
+def test_tags_are_known_and_ignored_outputs_are_few_and_explained(chapter):
+    cells = code_cells(chapter[1])
+    tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+    assert set(tags) <= ALLOWED_TAGS
+    ignored = [cell for cell in cells if "nbval-ignore-output" in cell.metadata.get("tags", [])]
+    assert len(ignored) <= 2 and all("#" in cell.source for cell in ignored)
+
+
+def test_numbers_are_printed_to_at_most_four_decimals(chapter):
+    for cell in code_cells(chapter[1]):
+        for output in cell.outputs:
+            text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
+            assert not re.search(r"\d\.\d{5,}(?!e)", text), text[:300]
+
+
+def test_exercises_have_hints_a_solution_and_a_check(chapter):
+    _, notebook = chapter
+    exercises = [
+        cell.source
+        for cell in notebook.cells
+        if re.match(r"### Exercise \d · .+ \(\d+ minutes\)", cell.source)
+    ]
+    assert 3 <= len(exercises) <= 5
+    for text in exercises:
+        assert text.count("<details>") == 2 and "**Expected:**" in text
+    tags = [tag for cell in code_cells(notebook) for tag in cell.metadata.get("tags", [])]
+    assert tags.count("solution") == tags.count("check") == len(exercises)
+    for cell in code_cells(notebook):
+        if "solution" in cell.metadata.get("tags", []):
+            assert (
+                cell.source.count("### BEGIN SOLUTION")
+                == cell.source.count("### END SOLUTION")
+                == 1
+            )
+        if "check" in cell.metadata.get("tags", []):
+            assert "assert " in cell.source
+
+
+def test_links_inside_the_repository_lead_somewhere(chapter):
+    path, notebook = chapter
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose(notebook)):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_of_the_readme_are_the_generated_ones(name):
+    begin, end = markers(name)
+    readme = (REPOSITORY / "README.md").read_text()
+    assert readme.split(begin)[1].split(end)[0].strip() == TABLES[name]()
+
+
+def test_links_in_the_readme_lead_somewhere():
+    readme = (REPOSITORY / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (REPOSITORY / target).exists(), target

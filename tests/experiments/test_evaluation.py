@@ -1,0 +1,37 @@
+"""Scores over many scenes."""
+
+import pytest
+import torch
+
+from s3rnet_lite import S3RNet, baselines, metrics
+from s3rnet_lite.experiments import evaluation
+from s3rnet_lite.training.fusion import FusionModel
+
+
+def test_scores_of_many_scenes_are_means_over_the_scenes(small_train, small_val, degrade6):
+    scenes = [small_train, small_val]
+    model = FusionModel(
+        S3RNet.from_preset("tiny", 170, 6), degrade6, "band", "injection", small_train.cube
+    )
+    rows = evaluation.score_many(degrade6, {"a model": model}, iter(scenes))
+    assert set(rows) == {*evaluation.QUICK_BASELINES, "a model"}
+    pairs = [degrade6(scene.cube) for scene in scenes]
+    with torch.no_grad():
+        fused = {
+            "bicubic": [baselines.bicubic(x_h, x_m, degrade6) for x_h, x_m in pairs],
+            "a model": [model(x_h[None], x_m[None])[0] for x_h, x_m in pairs],
+        }
+    for name, images in fused.items():
+        for metric, function in (
+            ("sam_degrees", metrics.sam),
+            ("psnr_pooled_scene_peak", metrics.pooled_psnr),
+        ):
+            values = [
+                function(y_hat, scene.cube) for y_hat, scene in zip(images, scenes, strict=True)
+            ]
+            assert rows[name][metric] == pytest.approx(sum(values) / 2, rel=1e-4)
+
+
+def test_no_scene_is_an_error(degrade6):
+    with pytest.raises(ValueError, match="scenes: expected at least one"):
+        evaluation.score_many(degrade6, {}, [])

@@ -1,0 +1,417 @@
+"""The data set: patches against the pixels of the files, the split from pixels alone, real kills,
+damage, changed sources.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from spectral.io import envi
+
+from s3rnet_lite import Degradation, __main__, scenes, sensors
+from s3rnet_lite.training import dataset
+
+PATCH, BANDS = 32, 12
+WAVELENGTHS = np.linspace(450, 2300, BANDS)
+IGNORE = -9999
+
+
+def flight_line(seed: int, height: int = 70, width: int = 100, bands: int = BANDS) -> np.ndarray:
+    """(C, H, W) int16 in which band 0 names the line, and no two pixels are alike."""
+    cube = np.random.default_rng(seed).integers(0, 10_000, (bands, height, width), dtype=np.int16)
+    cube[0] = 100 * seed
+    return cube
+
+
+def write_envi(path, cube: np.ndarray, wavelengths=WAVELENGTHS, **fields) -> str:
+    header = {
+        "wavelength": list(wavelengths),
+        "fwhm": [160.0] * len(cube),
+        "wavelength units": "Nanometers",
+        **fields,
+    }
+    interleave = ("bip", "bil", "bsq")[sum(map(ord, path.name)) % 3]
+    envi.save_image(
+        str(path), cube.transpose(1, 2, 0), interleave=interleave, metadata=header, force=True
+    )
+    return str(path)
+
+
+@pytest.fixture
+def lines(tmp_path) -> dict[str, np.ndarray]:
+    """Ten files of 2 x 3 patches, four of which have a pixel without data."""
+    cubes = {
+        write_envi(tmp_path / f"line{seed}.hdr", flight_line(seed)): flight_line(seed)
+        for seed in range(6)
+    }
+    for seed in range(6, 10):
+        cube = flight_line(seed)
+        cube[:, 40, 50] = (
+            IGNORE if seed < 8 else 0
+        )  # of the patch at row 32, column 32; told by the header, or by having no spectrum
+        cubes[write_envi(tmp_path / f"line{seed}.hdr", cube, **{"data ignore value": IGNORE})] = (
+            cube
+        )
+    return cubes
+
+
+def prepare(folder, sources, **changes) -> dataset.DataSet:
+    return dataset.prepare(
+        folder, list(sources), **{"patch": PATCH, "keep_bands": "all", "progress": False, **changes}
+    )
+
+
+def content(folder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_patches_are_the_pixels_of_the_files_within_half_a_level(lines, tmp_path):
+    data = prepare(tmp_path / "out", lines)
+    for part, stored in data.parts.items():
+        patches = iter(dataset.references(tmp_path / "out", part))
+        for line in stored:
+            cube = next(
+                cube for path, cube in lines.items() if path.endswith(f"/{line['name']}.hdr")
+            )
+            assert line["patches"] == len(line["corners"])
+            for row, column in line["corners"]:
+                patch = next(patches)
+                assert patch.dtype == torch.uint16 and patch.shape == (BANDS, PATCH, PATCH)
+                restored = patch.numpy() / 65535 * line["scale"] + line["offset"]
+                difference = np.abs(restored - cube[:, row : row + PATCH, column : column + PATCH])
+                assert difference.max() <= 0.501 * line["scale"] / 65535 + 1e-3
+        assert next(patches, None) is None
+
+
+def test_each_flight_line_fills_the_unit_range_by_itself_and_the_mask_does_not_count(
+    lines, tmp_path
+):
+    data = prepare(tmp_path / "out", lines)
+    for line in (line for stored in data.parts.values() for line in stored):
+        cube = next(cube for path, cube in lines.items() if path.endswith(f"/{line['name']}.hdr"))
+        valid = cube[:, (cube != cube[0]).any(0)].astype(float)
+        assert (line["offset"], line["offset"] + line["scale"]) == pytest.approx(
+            (valid.min(), valid.max())
+        )
+
+
+def test_patches_with_a_pixel_without_data_are_left_out(lines, tmp_path):
+    data = prepare(tmp_path / "out", lines)
+    grid = [[row, column] for row in (0, PATCH) for column in (0, PATCH, 2 * PATCH)]
+    for line in (line for stored in data.parts.values() for line in stored):
+        complete = (
+            grid if int(line["name"][-1]) < 6 else [corner for corner in grid if corner != [32, 32]]
+        )
+        assert line["corners"] == complete
+
+
+def test_no_flight_line_is_in_two_parts_as_the_pixels_tell(lines, tmp_path):
+    data = prepare(tmp_path / "out", lines)
+    seen = {}
+    for part in ("train", "val", "test"):
+        made = [
+            dataset.scene(tmp_path / "out", part, index)
+            for index in range(len(dataset.references(tmp_path / "out", part)))
+        ]
+        seen[part] = {
+            round(float((scene.cube[0] * scene.scale + scene.offset).mean()) / 100)
+            for scene in made
+        }
+        for scene in made:  # one whole patch is of one line
+            assert float(scene.cube[0].std()) < 1e-6
+    assert sorted(number for numbers in seen.values() for number in numbers) == list(range(10))
+    assert {part: len(numbers) for part, numbers in seen.items()} == {
+        "train": 8,
+        "val": 1,
+        "test": 1,
+    }
+    assert prepare(tmp_path / "other", lines, seed=1).parts["test"] != data.parts["test"]
+
+
+def test_scenes_of_one_aviris_flight_stay_together(tmp_path):
+    names = [
+        f"f18060{day}t01p00r0{run}_sc0{number}"
+        for day in (1, 2)
+        for run in (5, 6)
+        for number in (1, 2, 3)
+    ]
+    sources = [
+        write_envi(tmp_path / f"{name}.hdr", flight_line(seed, 32, 32))
+        for seed, name in enumerate(names)
+    ]
+    data = prepare(tmp_path / "out", sources)
+    flights = [{line["name"][:16] for line in stored} for stored in data.parts.values()]
+    assert sorted(map(len, flights)) == [1, 1, 2] and len(set.union(*flights)) == 4
+
+
+@given(patches=st.lists(st.integers(1, 50), min_size=3, max_size=40), seed=st.integers(0, 2**32))
+def test_every_file_is_in_exactly_one_part_and_no_part_is_empty(patches, seed):
+    files = [
+        {"name": number, "flight_line": number, "patches": count}
+        for number, count in enumerate(patches)
+    ]
+    parts = dataset.assign(files, seed)
+    assert sorted(file["name"] for part in parts.values() for file in part) == list(
+        range(len(patches))
+    )
+    assert list(parts) == ["train", "val", "test"] and all(parts.values())
+    assert parts == dataset.assign(files, seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_are_near_80_10_10(seed):
+    patches = np.random.default_rng(seed).integers(
+        5, 60, 60
+    )  # about 2,000 in 60 lines, as in the paper
+    files = [
+        {"name": number, "flight_line": number, "patches": int(count)}
+        for number, count in enumerate(patches)
+    ]
+    shares = [
+        sum(file["patches"] for file in part) / patches.sum()
+        for part in dataset.assign(files, seed).values()
+    ]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.015)
+
+
+def test_of_224_bands_the_papers_172_are_kept_by_channel_number(tmp_path):
+    channels = np.arange(1, 225)
+    cube = np.broadcast_to(100 * channels[:, None, None], (224, 32, 32)).astype(np.int16)
+    sources = [
+        write_envi(tmp_path / f"line{seed}.hdr", cube, np.linspace(365, 2500, 224))
+        for seed in range(3)
+    ]
+    data = prepare(tmp_path / "out", sources, keep_bands="paper")
+    scene = dataset.scene(tmp_path / "out", "train", 0)
+    kept = (scene.cube[:, 7, 7] * scene.scale + scene.offset).numpy() / 100
+    removed = {*range(1, 11), *range(104, 117), *range(152, 171), *range(215, 225)}
+    assert kept.round(2).tolist() == sorted(set(range(1, 225)) - removed)
+    assert data.wavelengths_nm.tolist() == pytest.approx(
+        np.linspace(365, 2500, 224)[kept.round().astype(int) - 1]
+    )
+
+
+def test_bands_that_the_header_calls_bad_are_dropped(tmp_path):
+    bad_bands = [1, 0, 1, 1, 0] + [1] * (BANDS - 5)
+    sources = [
+        write_envi(tmp_path / f"line{seed}.hdr", flight_line(seed), bbl=bad_bands)
+        for seed in range(3)
+    ]
+    assert prepare(tmp_path / "out", sources).wavelengths_nm.tolist() == pytest.approx(
+        WAVELENGTHS[np.array(bad_bands) == 1]
+    )
+
+
+def kill_after(windows: int, folder, sources) -> None:
+    """In a process of its own: SIGKILL itself after so many windows."""
+    bar, done = dataset.tqdm, 0
+
+    class Killer(bar):
+        def update(self, count=1):
+            nonlocal done
+            done += count
+            if done >= windows:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    dataset.tqdm = Killer
+    prepare(folder, sources, workers=1)
+
+
+@pytest.mark.parametrize(
+    "windows", [1, 13, 20, 47, 100, 233]
+)  # of 240: in both passes over a line, between lines, near the end
+def test_killed_and_continued_ends_with_the_same_bytes(windows, lines, tmp_path):
+    prepare(tmp_path / "unbroken", lines)
+    child = multiprocessing.get_context("fork").Process(
+        target=kill_after, args=(windows, tmp_path / "killed", list(lines))
+    )
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "dataset.json").exists()
+    with pytest.raises(FileNotFoundError, match="not finished"):
+        dataset.load(tmp_path / "killed")
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*.json")}
+    prepare(tmp_path / "killed", lines)
+    assert content(tmp_path / "killed") == content(tmp_path / "unbroken")
+    assert {
+        path: path.stat().st_mtime_ns for path in kept
+    } == kept  # finished work was not repeated
+
+
+def test_several_workers_make_the_same_bytes_as_one(lines, tmp_path):
+    for workers in (1, 4):
+        prepare(tmp_path / str(workers), lines, workers=workers)
+    assert content(tmp_path / "1") == content(tmp_path / "4")
+
+
+def test_a_second_run_verifies_and_changes_nothing(lines, tmp_path):
+    prepare(tmp_path / "out", lines)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    prepare(tmp_path / "out", lines)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "one bit"])
+def test_damage_is_found_and_repaired(damage, lines, tmp_path):
+    data = prepare(tmp_path / "out", lines)
+    before = content(tmp_path / "out")
+    path = tmp_path / "out" / "lines" / f"{data.parts['train'][2]['name']}.npy"
+    numbers = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(numbers[:-500])
+        with pytest.raises(ValueError, match=f"{path.name}: damaged or truncated"):
+            dataset.references(tmp_path / "out", "train")
+    else:
+        numbers[5000] ^= 1
+        path.write_bytes(numbers)
+    with pytest.raises(ValueError, match=f"{path.name}: damaged .another checksum"):
+        prepare(tmp_path / "out", lines)
+    path.unlink()
+    prepare(tmp_path / "out", lines)
+    assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_changed_source_is_refused(finished, lines, tmp_path):
+    prepare(tmp_path / "out", lines)
+    if not finished:
+        (tmp_path / "out" / "dataset.json").unlink()
+    before = content(tmp_path / "out")
+    with open(tmp_path / "line3.img", "r+b") as file:
+        file.seek(1000)
+        file.write(b"\x01\x02")
+    with pytest.raises(
+        ValueError,
+        match=r"line3\.json: made from something else .source_bytes_and_time.*line3\.img",
+    ):
+        prepare(tmp_path / "out", lines)
+    assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch": 16}, "patch: was 32, is 16"),
+        ({"keep_bands": "paper"}, "expected AVIRIS's 224 bands"),
+        ({"seed": 5}, "seed: was 0, is 5"),
+    ],
+)
+def test_other_settings_are_refused_in_a_finished_folder(changes, message, lines, tmp_path):
+    prepare(tmp_path / "out", lines)
+    before = content(tmp_path / "out")
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path / "out", lines, **changes)
+    with pytest.raises(ValueError, match=r"lines: was \['line0'\], is \[\]"):
+        prepare(tmp_path / "out", list(lines)[1:])
+    assert content(tmp_path / "out") == before
+
+
+def test_two_at_a_time_in_one_folder_are_refused(lines, tmp_path):
+    with (
+        dataset._alone(tmp_path / "out"),
+        pytest.raises(ValueError, match="another prepare is at work"),
+    ):
+        prepare(tmp_path / "out", lines)
+
+
+def bad_files(tmp_path, lines):
+    good = list(lines)[:2]
+    no_wavelengths = tmp_path / "plain.npy"
+    np.save(no_wavelengths, flight_line(1))
+    other = write_envi(tmp_path / "other.hdr", flight_line(1), WAVELENGTHS + 100)
+    fewer = write_envi(tmp_path / "fewer.hdr", flight_line(1)[:5], WAVELENGTHS[:5])
+    flat = write_envi(tmp_path / "flat.hdr", np.full((BANDS, 70, 70), 7, np.int16))
+    (tmp_path / "deeper").mkdir()
+    twin = write_envi(tmp_path / "deeper" / "line0.hdr", flight_line(0))
+    yield [], {}, "expected flight lines, or a number of simulated ones"
+    yield good, {"simulated": 3}, "got 2 files and 3 simulated"
+    yield good, {}, "at least 3 flight lines.*got 2"
+    yield [*good, tmp_path / "none.hdr"], {}, r"none\.hdr"
+    yield [*good, str(no_wavelengths)], {}, "no wavelengths"
+    yield [*good, other], {}, "other: expected the bands of line0, got some up to 100.0 nm apart"
+    yield [*good, fewer], {}, "fewer: expected 12 bands"
+    yield [*good, flat], {}, "flat: expected at least one 32x32 patch"
+    yield [*lines, twin], {}, "more than one line0"
+    yield lines, {"patch": 30}, "patch: expected a multiple of 4"
+    yield lines, {"patch": 128}, "expected at least one 128x128 patch"
+    yield lines, {"workers": 0}, "workers"
+    yield lines, {"keep_bands": "some"}, "keep_bands: expected 'paper' or 'all'"
+    yield lines, {"keep_bands": "paper"}, "expected AVIRIS's 224 bands, got 12"
+
+
+def test_bad_arguments_are_named_and_nothing_looks_finished(lines, tmp_path):
+    for number, (sources, changes, message) in enumerate(bad_files(tmp_path, lines)):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            prepare(tmp_path / f"out{number}", sources, **changes)
+        assert not (tmp_path / f"out{number}" / "dataset.json").exists()
+
+
+def test_the_card_gives_the_operators_back(lines, tmp_path):
+    data = prepare(tmp_path / "out", lines)
+    for bands in (4, 6):
+        expected = Degradation(srf=sensors.landsat_tm(WAVELENGTHS, bands, np.full(BANDS, 160.0)))
+        assert data.degradation(bands).card() == expected.card()
+    with pytest.raises(ValueError, match=r"msi_bands: .* 4 or 6 bands, got 5"):
+        data.degradation(5)
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["simulated"] is False
+
+
+def test_a_camera_without_short_wave_infrared_has_an_operator_of_four_bands(tmp_path):
+    sources = [
+        write_envi(tmp_path / f"line{seed}.hdr", flight_line(seed), np.linspace(420, 980, BANDS))
+        for seed in range(3)
+    ]
+    data = prepare(tmp_path / "out", sources)
+    assert data.degradation(4).srf.shape == (4, BANDS)
+    with pytest.raises(ValueError, match="msi_bands"):
+        data.degradation(6)
+
+
+def test_writing_into_a_reference_leaves_the_file_alone(lines, tmp_path):
+    prepare(tmp_path / "out", lines)
+    before = content(tmp_path / "out")
+    dataset.references(tmp_path / "out", "train")[0].fill_(7)
+    assert content(tmp_path / "out") == before
+
+
+def test_the_command_makes_simulated_lines_and_verifies_them(tmp_path, monkeypatch, capsys):
+    command = [
+        "prog",
+        "prepare",
+        "--simulate",
+        "3",
+        "--patch",
+        "16",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    monkeypatch.setattr(sys, "argv", command)
+    assert __main__.main() == 0
+    assert "Wrote" in capsys.readouterr().out
+    data = dataset.load(tmp_path / "out")
+    assert data.card["simulated"] and data.wavelengths_nm.shape == (172,)
+    first = next(
+        part for part, stored in data.parts.items() if stored[0]["name"] == "simulated0000"
+    )
+    made, patch = scenes.simulate(0, 32), dataset.scene(tmp_path / "out", first, 3)
+    radiance = patch.cube * patch.scale + patch.offset
+    torch.testing.assert_close(
+        radiance, made.cube[:, 16:, 16:] * made.scale + made.offset, atol=1e-3, rtol=0
+    )
+    assert __main__.main() == 0
+    assert "Verified all checksums" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*command[:3], "4", *command[4:]])
+    assert __main__.main() == 2
+    assert "error: " in capsys.readouterr().err
