@@ -1,53 +1,70 @@
-"""The equations of dfab, mbfn, ssawb and s3rnet with less copying, for float32 on a CPU; used in
+"""The same equations with less copying, for float32 on a CPU; used in
 notebooks/10_gpu_training.ipynb.
 
 Written as printed, the network keeps a CPU busy between the convolutions: images are rearranged for
 every convolution and back, every layer of a dense block copies all features before it, every
-activation and residual fills a new tensor. Here
+activation and residual fills a new tensor. In the classes below
 
 - images are stored channels last, which is how the convolutions of a CPU want them;
-- a convolution of a concatenation is a sum of convolutions, W Cat(a, b) = W_a a + W_b b, the second
-added where the first lies;
+- a convolution of concatenated features is a sum of convolutions, W Cat(a, b) = W_a a + W_b b;
 - activations, residuals and gates work in place, and features are freed after their last use;
-- Q and V stay at low resolution until the four branches meet.
+- attention, a 1x1 convolution that the image chooses, is folded into the one that follows.
 
-The modules choose this path by themselves (`applies`). Parameters are read at each call; nothing is
-stored that could be out of date. With gradients the same code runs, concatenating what autograd has
-to keep. `benchmark` measures what is gained.
+Each overrides one `forward` of the equations, with the same parameters under the same names, and
+returns to it wherever the above does not hold: another device or type, mixed precision, a compiler,
+or somebody who watches a layer that it would pass over. With gradients the same code runs,
+concatenating what autograd has to keep. `experiments.speed` measures what is gained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+import copy
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..files.checks import check_pair
+from .dfab import DFAB
+from .mbfn import MBFN, Branch
+from .s3rnet import S3RNet
+from .ssawb import SSAWB, ChannelAttention
+
 FITS_IN_CACHE = 2**18  # numbers in the first of several images
-_enabled = True
 
 
-@contextmanager
-def disabled() -> Iterator[None]:
-    """Within the block, every module computes its equations as they are written."""
-    global _enabled
-    before, _enabled = _enabled, False
-    try:
-        yield
-    finally:
-        _enabled = before
+def speed_up(model: nn.Module) -> nn.Module:
+    """A model that shares the parameters and buffers of `model` and computes with fewer copies.
 
+    `model` stays as it is, and comes back itself if nothing in it can be sped up: the peers, say,
+    and dense blocks with groups.
 
-def applies(module: nn.Module, *inputs: torch.Tensor) -> bool:
-    """Whether `module` may take the fast path: float32 on a CPU, no groups, and nobody watches the
-    modules that it passes over.
+    >>> from .s3rnet import S3RNet
+    >>> network = S3RNet.from_preset("tiny", 9, 3)
+    >>> faster = speed_up(network)
+    >>> type(faster).__name__, faster.head[0].weight is network.head[0].weight
+    ('FastS3RNet', True)
     """
+    if not any(_fast_class(module) for module in model.modules()):
+        return model
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    faster = copy.deepcopy(model, shared)
+    for module in faster.modules():
+        module.__class__ = _fast_class(module) or type(module)
+    return faster
+
+
+def _fast_class(module: nn.Module) -> type[nn.Module] | None:
+    if isinstance(module, DFAB) and module.convolutions[0].groups > 1:
+        return None
+    return FAST_CLASSES.get(type(module))
+
+
+def _fits(module: nn.Module, *inputs: torch.Tensor) -> bool:
+    """Float32 on a CPU, not traced, and nobody watches the layers that are passed over."""
     return (
-        _enabled
-        and not torch.is_autocast_enabled("cpu")
+        not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and all(x.ndim == 4 for x in inputs)
         and all(
@@ -57,72 +74,97 @@ def applies(module: nn.Module, *inputs: torch.Tensor) -> bool:
         and not any(
             m._forward_hooks or m._forward_pre_hooks for m in module.modules() if m is not module
         )
-        and all(c.groups == 1 for c in module.modules() if isinstance(c, nn.Conv2d))
     )
 
 
-def branches(
-    mbfn: nn.Module, x_h: torch.Tensor, x_m: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`MBFN.forward`: Q and V wait at low resolution for the other two."""
-    x_h, x_m = (x.contiguous(memory_format=torch.channels_last) for x in (x_h, x_m))
-    x_m_down = F.interpolate(x_m, scale_factor=1 / mbfn.scale, mode="bicubic", align_corners=False)
-    q, v = _branch(mbfn.q, x_h), _branch(mbfn.v, x_m_down, x_h)
-    k = _branch(mbfn.k, x_m)
-    z = _branch(
-        mbfn.z,
-        F.interpolate(x_h, scale_factor=mbfn.scale, mode="bilinear", align_corners=False),
-        x_m,
-    )
-    return mbfn._to_high_resolution(q), k, mbfn._to_high_resolution(v), z
+class FastDFAB(DFAB):
+    """Each layer concatenates one feature more: to x, or, where x is large, apart from it."""
 
-
-def _branch(branch: nn.Sequential, *images: torch.Tensor) -> torch.Tensor:
-    entry, activation, *groups = branch
-    x = F.leaky_relu_(convolve(entry, *images), activation.negative_slope)
-    del images
-    for group in groups:
-        x = group(x)
-    return x
-
-
-def dense_block(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """`DFAB.forward`, one feature more concatenated for each layer: to x, or apart from it."""
-    images = [x.contiguous(memory_format=torch.channels_last)]
-    apart = 0 if _concatenates(images[0]) else 1
-    *growing, last = block.convolutions
-    for convolution in growing:
-        new = F.leaky_relu_(convolve(convolution, *images), block.activation.negative_slope)
-        images = [*images[:apart], _joined(*images[apart:], new)]
-    y = convolve(last, *images)
-    return torch.add(x, y, alpha=block.residual_scale, out=None if torch.is_grad_enabled() else y)
-
-
-def fuse(
-    ssawb: nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, z: torch.Tensor
-) -> torch.Tensor:
-    """`SSAWB.forward`."""
-    features = (q, k, v, z + ssawb.attention(q, k, v))
-    convolution, activation = ssawb.gates
-    gates = activation(convolve(convolution, *features)).split(1, dim=1)
-    total = gates[0] * q
-    for gate, feature in zip(gates[1:], features[1:], strict=True):
-        total.addcmul_(gate, feature)
-    return total
-
-
-def reconstruct(head: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-    """`S3RNet.head`; the image comes back in the usual layout."""
-    first, activation, last = head
-    x = F.leaky_relu_(first(x), activation.negative_slope)
-    if last.kernel_size == (
-        1,
-        1,
-    ):  # as a matrix product, which reads channels last and writes channels first
-        return torch.bmm(last.weight.flatten(1).expand(len(x), -1, -1), x.flatten(2)).unflatten(
-            2, x.shape[2:]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not _fits(self, x):
+            return super().forward(x)
+        images = [x.contiguous(memory_format=torch.channels_last)]
+        apart = 0 if _concatenates(images[0]) else 1
+        *growing, last = self.convolutions
+        for convolution in growing:
+            new = F.leaky_relu_(convolve(convolution, *images), self.activation.negative_slope)
+            images = [*images[:apart], _joined(*images[apart:], new)]
+        y = convolve(last, *images)
+        return torch.add(
+            x, y, alpha=self.residual_scale, out=None if torch.is_grad_enabled() else y
         )
-    return last(x).contiguous()
+
+
+class FastMBFN(MBFN):
+    """Q and V stay at low resolution until the four branches meet."""
+
+    def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if not _fits(self, x_h, x_m):
+            return super().forward(x_h, x_m)
+        x_h, x_m = (x.contiguous(memory_format=torch.channels_last) for x in (x_h, x_m))
+        x_m_down = F.interpolate(
+            x_m, scale_factor=1 / self.scale, mode="bicubic", align_corners=False
+        )
+        q, v = _branch(self.q, x_h), _branch(self.v, x_m_down, x_h)
+        k = _branch(self.k, x_m)
+        x_h_up = F.interpolate(x_h, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        z = _branch(self.z, x_h_up, x_m)
+        return self.to_high_resolution(q), k, self.to_high_resolution(v), z
+
+
+class FastChannelAttention(ChannelAttention):
+    """conv(attention V) = (W attention) V + b: one pass over all pixels instead of two."""
+
+    def mix(self, attention: torch.Tensor, f_v: torch.Tensor) -> torch.Tensor:
+        if not _fits(self, f_v):
+            return super().mix(attention, f_v)
+        weight = self.to_out.weight.reshape(-1, self.heads, attention.shape[-1])
+        folded = torch.einsum("ohd,bhde->bohe", weight, attention).flatten(2)
+        mixed = (folded @ self.to_v(f_v).flatten(2)).unflatten(2, f_v.shape[2:])
+        return mixed + self.to_out.bias[:, None, None]
+
+
+class FastSSAWB(SSAWB):
+    """The four gated features are added up in place."""
+
+    def forward(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, z: torch.Tensor
+    ) -> torch.Tensor:
+        if not _fits(self, q, k, v, z):
+            return super().forward(q, k, v, z)
+        features = (q, k, v, z + self.attention(q, k, v))
+        convolution, activation = self.gates
+        gates = activation(convolve(convolution, *features)).split(1, dim=1)
+        total = gates[0] * q
+        for gate, feature in zip(gates[1:], features[1:], strict=True):
+            total.addcmul_(gate, feature)
+        return total
+
+
+class FastS3RNet(S3RNet):
+    """The head works in place; the image comes back channels first, as it went in."""
+
+    def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        if not _fits(self, x_h, x_m):
+            return super().forward(x_h, x_m)
+        check_pair(x_h, x_m, self.scale, self.hsi_bands, self.msi_bands)
+        x = self.ssawb(*self.mbfn(x_h, x_m))
+        first, activation, last = self.head
+        x = F.leaky_relu_(first(x), activation.negative_slope)
+        if last.kernel_size != (1, 1):
+            return last(x).contiguous()
+        # a matrix product reads channels last and writes channels first
+        weight = last.weight.flatten(1).expand(len(x), -1, -1)
+        return torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+FAST_CLASSES = {
+    DFAB: FastDFAB,
+    MBFN: FastMBFN,
+    ChannelAttention: FastChannelAttention,
+    SSAWB: FastSSAWB,
+    S3RNet: FastS3RNet,
+}
 
 
 def convolve(convolution: nn.Conv2d, *images: torch.Tensor) -> torch.Tensor:
@@ -133,21 +175,28 @@ def convolve(convolution: nn.Conv2d, *images: torch.Tensor) -> torch.Tensor:
             F.linear(image.permute(0, 2, 3, 1), weight.flatten(1))
             for image, weight in zip(images, weights, strict=True)
         ]
-        return (
-            sum(products) if convolution.bias is None else sum(products, convolution.bias)
-        ).permute(0, 3, 1, 2)
+        total = sum(products) if convolution.bias is None else sum(products, convolution.bias)
+        return total.permute(0, 3, 1, 2)
     if len(images) == 1 or _concatenates(images[0]):
         return convolution(_joined(*images))
     total = F.conv2d(images[0], weights[0], convolution.bias, padding=convolution.padding)
     for image, weight in zip(images[1:], weights[1:], strict=True):
-        add_convolution(total, image, weight, convolution.padding)
+        total.add_(F.conv2d(image, weight, padding=convolution.padding))
     return total
 
 
+def _branch(branch: Branch, *images: torch.Tensor) -> torch.Tensor:
+    """`branch(torch.cat(images, dim=1))`."""
+    entry, activation, *groups = branch
+    x = F.leaky_relu_(convolve(entry, *images), activation.negative_slope)
+    del images
+    for group in groups:
+        x = group(x)
+    return x
+
+
 def _joined(*images: torch.Tensor) -> torch.Tensor:
-    return (
-        images[0] if len(images) == 1 else torch.cat(images, dim=1)
-    )  # which would copy a single one
+    return images[0] if len(images) == 1 else torch.cat(images, dim=1)  # would copy a single one
 
 
 def _concatenates(image: torch.Tensor) -> bool:
@@ -155,36 +204,3 @@ def _concatenates(image: torch.Tensor) -> bool:
     copies in the cache.
     """
     return torch.is_grad_enabled() or image.numel() < FITS_IN_CACHE
-
-
-def add_convolution(
-    total: torch.Tensor, image: torch.Tensor, weight: torch.Tensor, padding: Sequence[int]
-) -> None:
-    """total += convolution of image: in one pass where PyTorch's private operation for it works,
-    otherwise in two.
-    """
-    if _adds_in_place():
-        _convolution_added(
-            total, image, weight.contiguous(memory_format=torch.channels_last), padding
-        )
-    else:
-        total.add_(F.conv2d(image, weight, padding=padding))
-
-
-def _convolution_added(
-    total: torch.Tensor, image: torch.Tensor, weight: torch.Tensor, padding: Sequence[int]
-) -> None:
-    operation = (
-        torch.ops.mkldnn._convolution_pointwise_.binary
-    )  # what torch.compile calls; not documented
-    operation(total, image, weight, None, padding, [1, 1], [1, 1], 1, "add", 1.0, None, [], None)
-
-
-@cache
-def _adds_in_place() -> bool:
-    total, image, weight = torch.ones(3, 1, 1, 1, 1)
-    try:
-        _convolution_added(total, image, 2 * weight, [0, 0])
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return total.item() == 3

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import fast
 from .dfab import DFAB, LEAKY_SLOPE, RESIDUAL_SCALE
 
 
 class ResidualGroup(nn.Sequential):
     """RG of Fig. 3: DFABs in sequence, scaled by 0.2, plus the group's input. GRG is the same with
-    groups > 1.
+    groups > 1. Arguments as for `DFAB`.
 
     Shape: (B, width, H, W) -> (B, width, H, W).
     """
@@ -54,13 +53,11 @@ class Branch(nn.Sequential):
         entry_kernel_size: int = 3,
         damped: bool = True,
     ):
+        group = (width, growth, blocks, kernel_size, groups, damped)
         super().__init__(
             nn.Conv2d(in_channels, width, entry_kernel_size, padding=entry_kernel_size // 2),
             nn.LeakyReLU(LEAKY_SLOPE),
-            *(
-                ResidualGroup(width, growth, blocks, kernel_size, groups, damped)
-                for _ in range(residual_groups)
-            ),
+            *(ResidualGroup(*group) for _ in range(residual_groups)),
         )
 
 
@@ -104,53 +101,28 @@ class MBFN(nn.Module):
     ):
         super().__init__()
         self.scale, self.upsampling = scale, upsampling
-        n_q, n_k, n_v, n_z = residual_groups
-        self.q = Branch(
-            hsi_bands, width, growth, n_q, blocks, kernel_size, q_groups, entry_kernel_size, damped
-        )
-        self.k = Branch(
-            msi_bands, width, growth, n_k, blocks, kernel_size, 1, entry_kernel_size, damped
-        )
-        self.v = Branch(
-            msi_bands + hsi_bands,
-            width,
-            growth,
-            n_v,
-            blocks,
-            kernel_size,
-            1,
-            entry_kernel_size,
-            damped,
-        )
-        self.z = Branch(
-            hsi_bands + msi_bands,
-            width,
-            growth,
-            n_z,
-            blocks,
-            kernel_size,
-            1,
-            entry_kernel_size,
-            damped,
-        )
 
-    def forward(
-        self, x_h: torch.Tensor, x_m: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        if fast.applies(self, x_h, x_m):
-            return fast.branches(self, x_h, x_m)
+        def branch(in_channels: int, count: int, groups: int = 1) -> Branch:
+            layers = (count, blocks, kernel_size, groups, entry_kernel_size, damped)
+            return Branch(in_channels, width, growth, *layers)
+
+        n_q, n_k, n_v, n_z = residual_groups
+        self.q = branch(hsi_bands, n_q, q_groups)
+        self.k = branch(msi_bands, n_k)
+        self.v = branch(msi_bands + hsi_bands, n_v)
+        self.z = branch(hsi_bands + msi_bands, n_z)
+
+    def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x_h_up = F.interpolate(x_h, scale_factor=self.scale, mode="bilinear", align_corners=False)
         x_m_down = F.interpolate(
             x_m, scale_factor=1 / self.scale, mode="bicubic", align_corners=False
         )
-        return (
-            self._to_high_resolution(self.q(x_h)),
-            self.k(x_m),
-            self._to_high_resolution(self.v(torch.cat([x_m_down, x_h], dim=1))),
-            self.z(torch.cat([x_h_up, x_m], dim=1)),
-        )
+        q, v = self.q(x_h), self.v(torch.cat([x_m_down, x_h], dim=1))
+        k, z = self.k(x_m), self.z(torch.cat([x_h_up, x_m], dim=1))
+        return self.to_high_resolution(q), k, self.to_high_resolution(v), z
 
-    def _to_high_resolution(self, features: torch.Tensor) -> torch.Tensor:
+    def to_high_resolution(self, features: torch.Tensor) -> torch.Tensor:
+        """Upsample (B, width, h, w) to (B, width, h*scale, w*scale)."""
         align_corners = None if self.upsampling == "nearest" else False
         return F.interpolate(
             features, scale_factor=self.scale, mode=self.upsampling, align_corners=align_corners

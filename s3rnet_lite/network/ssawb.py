@@ -8,59 +8,55 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import fast
-
 
 class ChannelAttention(nn.Module):
-    """Eq. 3 without its last sum: multi-head attention between channels, conv(Softmax(Q K^T /
-    sqrt(d)) V).
+    """Eq. 3 without its last sum: multi-head attention between channels,
+    conv(Softmax(Q K^T / sqrt(d)) V).
 
-    The product contracts the pixel axis, so a head's map is d x d and memory grows with H*W only.
+    The product contracts the pixel axis, so a head's map is d x d, and memory grows with H*W only.
     The logits are sums over all pixels and so grow with the image; `normalise` divides q and k by
     their norms along the pixel axis, which makes logits cosines times a learned temperature (as in
     A. El-Nouby et al., "XCiT", 2021).
 
-    Mixing channels is a 1x1 convolution whose weights depend on the image, so it is folded into the
-    one that follows: conv(A V) = (W A) V + b. The result is the same, and one pass over all pixels
-    is saved.
-
-    `weights`, None or the softmax (B, heads, d, d), is what `tiling` sets: a tile of an image takes
-    those of the whole image.
-
     Shape: three features (B, width, H, W) -> (B, width, H, W).
+
+    >>> attention = ChannelAttention(8, heads=2, head_channels=3, normalise=True)
+    >>> f = torch.ones(1, 8, 4, 5)
+    >>> attention(f, f, f).shape, attention.attention_map(f, f).shape
+    (torch.Size([1, 8, 4, 5]), torch.Size([1, 2, 3, 3]))
     """
 
     def __init__(self, width: int, heads: int, head_channels: int, normalise: bool):
         super().__init__()
         inner = heads * head_channels
-        self.heads, self.normalise, self.weights = heads, normalise, None
+        self.heads, self.normalise = heads, normalise
         self.to_q, self.to_k, self.to_v = (nn.Conv2d(width, inner, 1) for _ in range(3))
         self.to_out = nn.Conv2d(inner, width, 1)
         if normalise:
             self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
 
     def forward(self, f_q: torch.Tensor, f_k: torch.Tensor, f_v: torch.Tensor) -> torch.Tensor:
-        batch, _, height, width = f_q.shape
-        attention = self.weights
-        if attention is None:
-            attention = self.logits(self.to_q(f_q), self.to_k(f_k)).softmax(
-                dim=-1
-            )  # (B, heads, d, d)
-        weight = self.to_out.weight.reshape(
-            -1, self.heads, attention.shape[-1]
-        )  # (width, heads, d)
-        folded = torch.einsum("ohd,bhde->bohe", weight, attention).flatten(2)  # (B, width, heads*d)
-        attended = (folded @ self.to_v(f_v).flatten(2)).reshape(batch, -1, height, width)
-        return attended + self.to_out.bias[:, None, None]
+        return self.mix(self.attention_map(f_q, f_k), f_v)
+
+    def attention_map(self, f_q: torch.Tensor, f_k: torch.Tensor) -> torch.Tensor:
+        """Softmax(Q K^T / sqrt(d)): (B, heads, d, d), whose rows sum to 1."""
+        return self.logits(self.to_q(f_q), self.to_k(f_k)).softmax(dim=-1)
+
+    def mix(self, attention: torch.Tensor, f_v: torch.Tensor) -> torch.Tensor:
+        """conv(attention V): each head's channels become mixtures of its channels of V."""
+        mixed = attention @ self.split_heads(self.to_v(f_v))  # (B, heads, d, H*W)
+        return self.to_out(mixed.flatten(1, 2).unflatten(2, f_v.shape[2:]))
 
     def logits(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        """What the softmax sees: projected features (B, heads*d, H, W) twice -> (B, heads, d,
-        d).
-        """
-        q, k = (x.flatten(2).unflatten(1, (self.heads, -1)) for x in (q, k))  # (B, heads, d, H*W)
+        """What the softmax sees: projected features (B, heads*d, H, W), twice, to (B, heads, d, d)."""
+        q, k = self.split_heads(q), self.split_heads(k)
         if self.normalise:
             return F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * self.temperature
         return q @ k.mT / q.shape[2] ** 0.5
+
+    def split_heads(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, heads*d, H, W) -> (B, heads, d, H*W)."""
+        return x.flatten(2).unflatten(1, (self.heads, -1))
 
 
 class SSAWB(nn.Module):
@@ -97,8 +93,6 @@ class SSAWB(nn.Module):
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, z: torch.Tensor
     ) -> torch.Tensor:
-        if fast.applies(self, q, k, v, z):
-            return fast.fuse(self, q, k, v, z)
         z_prime = self.attention(q, k, v) + z
         w_q, w_k, w_v, w_z = self.gates(torch.cat([q, k, v, z_prime], dim=1)).split(1, dim=1)
         return w_q * q + w_k * k + w_v * v + w_z * z_prime
