@@ -12,6 +12,8 @@ import scipy.sparse
 import torch
 
 from ..files.checks import check_cube
+from . import sensors
+from .scene import Scene
 
 
 class Degradation:
@@ -165,6 +167,17 @@ class Degradation:
             card["seed"],
             card["msi_snr_db"],
         )
+
+
+def landsat_tm(scene: Scene, bands: int = 4, scale: int = 4, **settings) -> Degradation:
+    """The default degradation of a scene: its HR-MSI is what Landsat-5 TM would see of it.
+
+    Args:
+        bands: 4 (TM 1-4) or 6 (TM 1-5 and 7).
+        scale, settings: as for `Degradation`.
+    """
+    srf = sensors.landsat_tm(scene.wavelengths_nm, bands, scene.fwhm_nm)
+    return Degradation(scale=scale, srf=srf, **settings)
 
 
 def gaussian_psf(sigma: float, scale: int) -> np.ndarray:

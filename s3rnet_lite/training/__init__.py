@@ -3,8 +3,11 @@ notebooks/06_training.ipynb.
 """
 
 from .checkpoints import load_checkpoint, save_checkpoint
+from .config import CONFIGS, TrainingConfig
 from .crops import CropSampler
-from .loop import CONFIGS, History, TrainingConfig, fit, predict, validate, wrap
+from .loop import fit, wrap
+from .run import History
+from .validation import predict, validate
 
 __all__ = [
     "CONFIGS",

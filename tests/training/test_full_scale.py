@@ -24,10 +24,9 @@ from s3rnet_lite import S3RNet, complexity, peers, training
 from s3rnet_lite.__main__ import main
 from s3rnet_lite.experiments import gpu
 from s3rnet_lite.files.atomic import read_tensors
-from s3rnet_lite.training import crops, dataset, loop
+from s3rnet_lite.training import CONFIGS, crops, dataset, fit, validate
 from s3rnet_lite.training.crops import CropSampler
 from s3rnet_lite.training.devices import changed_forward
-from s3rnet_lite.training.loop import CONFIGS, fit, validate
 
 QUICK = replace(
     CONFIGS["tiny"],
@@ -345,7 +344,7 @@ def test_a_killed_run_goes_on_from_its_last_state(tmp_path, indian_pines_split):
 def test_states_are_written_by_the_clock(small_train, small_val, tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(
-        loop, "save_state", lambda _path, _model, _optimizer, run: written.append(len(run["loss"]))
+        callbacks, "save_state", lambda _path, _model, _optimizer, run: written.append(len(run["loss"]))
     )
     config = replace(QUICK, steps=5, validate_every=4)
     fit(

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3rnet_lite.training.losses import l1_sam_loss, spectral_angle
+from s3rnet_lite.training.losses import fast_spectral_angle, l1_sam_loss, spectral_angle
 
 
 def arccos_loop(y_hat: torch.Tensor, y: torch.Tensor) -> float:
@@ -147,3 +147,18 @@ def test_a_zero_prediction_has_no_gradient():
     y_hat = torch.zeros(1, 5, 3, 3, requires_grad=True)
     spectral_angle(y_hat, torch.rand(1, 5, 3, 3) + 0.1).backward()
     assert y_hat.grad.abs().max().item() < 1e-5
+
+
+@pytest.mark.parametrize("dark", ["none", "prediction", "reference"])
+def test_the_gradient_written_out_is_that_of_autograd(dark):
+    y_hat, y = torch.rand(2, 2, 7, 4, 5, dtype=torch.float64) + 0.01
+    if dark != "none":
+        (y_hat if dark == "prediction" else y)[0, :, 1] = 0
+    weight = torch.rand(2, dtype=torch.float64)
+    found, expected = [], []
+    for angle, values in ((fast_spectral_angle, found), (spectral_angle, expected)):
+        one, other = y_hat.clone().requires_grad_(), y.clone().requires_grad_()
+        loss = l1_sam_loss(one, other, float(weight[0]), angle=angle)
+        values += [loss, *torch.autograd.grad(loss, (one, other))]
+    for value, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, other)
