@@ -31,4 +31,5 @@ def name_of(network: nn.Module) -> str:
         "S3RNet": "s3rnet",
         **{class_name: name for name, class_name in peers.CLASSES.items()},
     }
-    return classes[type(network).__name__]
+    names = [kind.__name__ for kind in type(network).__mro__]  # a sped-up S3RNet is a subclass
+    return next(classes[name] for name in names if name in classes)

@@ -26,14 +26,13 @@ def changed_forward(
     Raises:
         ValueError: a network without residual groups cannot checkpoint them.
     """
-    groups = (
-        [module for module in network.modules() if isinstance(module, ResidualGroup)]
-        if checkpoint_activations
-        else []
-    )
+    groups = [
+        m for m in network.modules() if checkpoint_activations and isinstance(m, ResidualGroup)
+    ]
     if checkpoint_activations and not groups:
         raise ValueError(
-            f"checkpoint_activations: expected a network with residual groups, got {type(network).__name__}"
+            "checkpoint_activations: expected a network with residual groups, got "
+            f"{type(network).__name__}"
         )
     changed = [*groups, network] if compiled else groups
     for module in groups:

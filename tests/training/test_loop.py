@@ -1,20 +1,16 @@
-"""The training loop: crops, repeatability, resume, failures, and that it learns."""
+"""The training loop: repeatability, resume, failures, and that it learns."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from small_training import tiny
 
-from s3rnet_lite import S3RNet, baselines, metrics, training
-from s3rnet_lite.training import CONFIGS, CropSampler, TrainingConfig, fit, predict
+from s3rnet_lite import baselines, metrics
+from s3rnet_lite.training import CONFIGS, TrainingConfig, fit, predict
 from s3rnet_lite.training.fusion import FusionModel
 
 QUICK = replace(CONFIGS["tiny"], steps=6, batch_size=2, crop=16, warmup_steps=2, validate_every=3)
-
-
-def tiny(seed: int = 0) -> S3RNet:
-    torch.manual_seed(seed)
-    return S3RNet.from_preset("tiny", 170, 6)
 
 
 def weights(history) -> torch.Tensor:
@@ -23,50 +19,11 @@ def weights(history) -> torch.Tensor:
 
 def test_defaults_are_the_papers_settings():
     config = TrainingConfig()
-    assert (config.learning_rate, config.batch_size, config.crop, config.sam_weight) == (
-        1e-4,
-        4,
-        128,
-        0.1,
-    )
+    assert (config.learning_rate, config.sam_weight) == (1e-4, 0.1)
+    assert (config.batch_size, config.crop) == (4, 128)
     assert config.steps == 600 * 420  # 600 epochs; 1,678 images make 420 batches of 4
-    assert (config.scaling, config.skip, config.snr_db, config.warmup_steps) == (
-        "range",
-        "none",
-        None,
-        0,
-    )
-
-
-def test_crops_are_the_degraded_versions_of_real_pixels(small_train, degrade6):
-    """Every crop is found in the scene, up to flips and rotations, and its inputs are its own
-    degradation.
-    """
-    sampler = CropSampler([small_train.cube], degrade6, 8)
-    x_h, x_m, y = sampler.batch(6, torch.Generator().manual_seed(3))
-    windows = small_train.cube[0].unfold(0, 8, 1).unfold(1, 8, 1).reshape(-1, 8, 8)
-    for i in range(6):
-        turned = [y[i, 0].rot90(k) for k in range(4)]
-        candidates = torch.stack(turned + [t.flip(0) for t in turned])
-        assert (windows[:, None] == candidates).flatten(2).all(-1).any()
-        matrix = torch.from_numpy(degrade6.spatial_matrix(8, 8).toarray())
-        torch.testing.assert_close(
-            x_h[i].double().flatten(1), y[i].double().flatten(1) @ matrix.T, atol=1e-6, rtol=0
-        )
-        torch.testing.assert_close(x_m[i].flatten(1), degrade6.srf @ y[i].flatten(1))
-
-
-def test_all_eight_orientations_occur(degrade6):
-    ramp = torch.arange(64.0).reshape(8, 8).expand(170, 8, 8)
-    sampler = CropSampler([ramp], degrade6, 8)
-    _, _, y = sampler.batch(200, torch.Generator().manual_seed(0))
-    assert len({tuple(image[0].flatten().tolist()) for image in y}) == 8
-
-
-@pytest.mark.parametrize("crop", [0, 10, 400])
-def test_crops_that_do_not_fit_are_refused(crop, small_train, degrade6):
-    with pytest.raises(ValueError, match="crop: expected a multiple of 4"):
-        CropSampler([small_train.cube], degrade6, crop)
+    assert (config.scaling, config.skip) == ("range", "none")
+    assert config.snr_db is None and config.warmup_steps == 0
 
 
 def test_the_same_seed_gives_the_same_weights(small_train, small_val):
@@ -210,7 +167,3 @@ def test_five_of_five_seeds_learn(seed, indian_pines_split):
     before = metrics.pooled_psnr(baselines.bilinear(*degrade(val.cube), degrade), val.cube)
     assert history.validation[-1]["psnr_pooled_scene_peak"] > before + 0.5
     assert min(history.validation[-1]["gate_means"]) > 0.05
-
-
-def test_public_names_of_the_module():
-    assert callable(training.load_checkpoint) and training.TrainingConfig is TrainingConfig
