@@ -19,15 +19,17 @@ SKIPS = ("none", "bilinear", "injection")
 class FusionModel(nn.Module):
     """Standardise, network, unstandardise, optional skip: a network made to work on [0, 1] data.
 
-    scaling "none" leaves [0, 1] as it is; "range" takes it to [-1, 1] and back, as the paper does.
+    scaling "none" leaves [0, 1] as it is; "range" takes it to [-1, 1] and back, as the paper does;
     "band" gives every band of the inputs mean 0 and standard deviation 1, and the network's output
-    the mean and spread of what it has to explain. skip "none" leaves the whole image to the network
-    (the paper). "bilinear" adds the upsampled LR-HSI. "injection" is closed-form detail injection
-    with a better guess: the network corrects a regression, fitted on the training region, of the
-    HSI from the HR-MSI; then what the corrected guess's own blurred version lacks of the LR-HSI is
-    added, upsampled, twice. So the network decides the detail that the LR-HSI cannot show, and
-    never the colour that it does. denoise lets a `WienerDenoiser` take white noise out of the
-    LR-HSI before anything else sees it.
+    the mean and spread of what it has to explain.
+
+    skip "none" leaves the whole image to the network (the paper); "bilinear" adds the upsampled
+    LR-HSI; "injection" lets the network correct a regression of the HSI from the HR-MSI, fitted on
+    the training region, and then makes this guess consistent with the LR-HSI:
+    `guess + upsample(x_h - spatial(guess))`, two passes. So the network decides the detail that the
+    LR-HSI cannot show, and never the colour that it does.
+
+    denoise lets a `WienerDenoiser` take white noise out of the LR-HSI before anything else.
 
     Shape: x_h (B, C, h, w), x_m (B, M, h*r, w*r) in [0, 1] -> (B, C, h*r, w*r), not clipped.
 
@@ -73,18 +75,16 @@ class FusionModel(nn.Module):
             self._fit(references, x_m or [degrade.spectral(y) for y in references])
 
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
-        check_pair(
-            x_h, x_m, self.degrade.scale, self.degrade.srf.shape[1], self.degrade.srf.shape[0]
-        )
+        msi_bands, hsi_bands = self.degrade.srf.shape
+        check_pair(x_h, x_m, self.degrade.scale, hsi_bands, msi_bands)
         if self.denoiser is not None:
             x_h = self.denoiser(x_h, x_m)
         return self.fuse_clean(x_h, x_m)
 
     def fuse_clean(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         """`forward` without the denoiser."""
-        output = torch.addcmul(
-            self.output_mean, self.network(*self.standardise(x_h, x_m)), self.output_spread
-        )
+        said = self.network(*self.standardise(x_h, x_m))
+        output = torch.addcmul(self.output_mean, said, self.output_spread)
         return self._finish(output, x_h, x_m)
 
     def standardise(
@@ -99,17 +99,13 @@ class FusionModel(nn.Module):
             return output
         if self.skip == "bilinear":
             return output + baselines.bilinear(x_h, x_m, self.degrade)
-        return baselines.inject(
-            x_h, baselines.apply_regression(self.regression, x_m) + output, self.degrade, passes=2
-        )
+        guess = baselines.apply_regression(self.regression, x_m) + output
+        return baselines.inject(x_h, guess, self.degrade, passes=2)
 
     def _fit(self, references: list[torch.Tensor], x_m: list[torch.Tensor]) -> None:
         """Statistics and regression from training pixels only."""
         if self.skip == "injection":
-            seen, pixels = (
-                torch.cat([image.flatten(1) for image in images], dim=1)[..., None]
-                for images in (x_m, references)
-            )
+            seen, pixels = (_pixels(images)[..., None] for images in (x_m, references))
             self.regression.copy_(baselines.fit_regression(seen, pixels))
         if self.skip != "none":
             self.output_mean.zero_()
@@ -120,6 +116,11 @@ class FusionModel(nn.Module):
                 for y, h, m in zip(references, x_h, x_m, strict=True)
             ]
             for name, images in (("hsi", x_h), ("msi", x_m), ("output", targets)):
-                values = torch.cat([image.flatten(1) for image in images], dim=1)
+                values = _pixels(images)
                 getattr(self, f"{name}_mean").copy_(values.mean(1)[:, None, None])
                 getattr(self, f"{name}_spread").copy_(values.std(1).clamp_min(1e-6)[:, None, None])
+
+
+def _pixels(images: list[torch.Tensor]) -> torch.Tensor:
+    """The spectra of all pixels of all images (C, H, W): (C, pixels)."""
+    return torch.cat([image.flatten(1) for image in images], dim=1)

@@ -41,18 +41,14 @@ def load_state(
         raise ValueError(f"{path}: not a training state written by training.fit")
     run, expected = json.loads(metadata["run"]), json.loads(json.dumps(config))
     changed = [
-        name
-        for name in expected
-        if name not in FREE_TO_CHANGE and run["config"].get(name) != expected[name]
+        f"{name} was {run['config'].get(name)!r}, is {value!r}"
+        for name, value in expected.items()
+        if name not in FREE_TO_CHANGE and run["config"].get(name) != value
     ]
     if changed:
-        differences = ", ".join(
-            f"{name} was {run['config'].get(name)!r}, is {expected[name]!r}" for name in changed
-        )
-        raise ValueError(f"{path}: a state of another run ({differences})")
-    model.load_state_dict(
-        {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    )
+        raise ValueError(f"{path}: a state of another run ({', '.join(changed)})")
+    weights = {name: x for name, x in tensors.items() if name.startswith("model.")}
+    model.load_state_dict({name.removeprefix("model."): x for name, x in weights.items()})
     optimizer_state = optimizer.state_dict()
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
