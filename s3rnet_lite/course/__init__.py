@@ -1,1 +1,1 @@
-"""What the chapters share: pictures, widgets, the claims ledger, labs, and their making."""
+"""What the chapters share: pictures, widgets, the claims ledger, labs, and generated pages."""

@@ -1,6 +1,4 @@
-"""The claims ledger: what the paper says, what was measured, and a verdict; read in
-notebooks/12_claims_ledger.ipynb.
-"""
+"""The claims ledger: what the paper says, what was measured, and a verdict; read in chapter 12."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from filelock import FileLock
 
 from ..files import provenance
 from ..files.atomic import write_json
+from . import markdown
 
 FILE = provenance.RESULTS_FOLDER / "claims.json"
 VERDICTS = ("reproduced", "differs", "not testable here")
@@ -46,10 +45,10 @@ class Claim:
 
 
 def record(chapter: str, rows: list[Claim], file: Path = FILE) -> None:
-    """Replace the rows of one chapter ("07_energy_fig1", say); other chapters' stay, and so does a
-    file that says the same already.
+    """Replace the rows of one chapter ("07_energy_fig1", say); those of other chapters stay.
 
-    Chapters that run at the same time wait for each other.
+    A file that says the same already is left alone. Chapters that run at the same time wait for
+    each other.
     """
     with FileLock(file.with_suffix(".lock")):
         ledger = json.loads(file.read_text()) if file.exists() else {}
@@ -74,8 +73,7 @@ def load(file: Path = FILE) -> dict[str, list[Claim]]:
 
 def table(rows: list[Claim]) -> str:
     """The rows as Markdown."""
-    lines = ["| the paper says | measured | verdict | command |", "|---|---|---|---|"]
     cells = ([row.claim, row.measured, f"**{row.verdict}**", f"`{row.command}`"] for row in rows)
-    return "\n".join(
-        [*lines, *(f"| {' | '.join(cell.replace('|', '∣') for cell in row)} |" for row in cells)]
-    )
+    heads = ["the paper says", "measured", "verdict", "command"]
+    unbroken = ([cell.replace("|", "∣") for cell in row] for row in cells)
+    return markdown.table(heads, unbroken, text_columns=4)

@@ -1,4 +1,4 @@
-"""Pictures with sliders that also read on paper; used in notebooks/01 and 05."""
+"""Pictures with sliders that also read on paper; used in chapters 01 and 05."""
 
 from __future__ import annotations
 
@@ -32,18 +32,10 @@ class Explorer(ipywidgets.VBox):
         self._first = self._picture.value
         for control in controls.values():
             if hasattr(control, "continuous_update"):
-                control.continuous_update = (
-                    False  # one picture when the slider is let go, not one for each step on its way
-                )
+                control.continuous_update = False  # one picture when the slider is let go
             control.observe(self._redraw, names="value")
-        super().__init__(
-            [
-                ipywidgets.HBox(
-                    list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap")
-                ),
-                self._picture,
-            ]
-        )
+        row = ipywidgets.Layout(flex_flow="row wrap")
+        super().__init__([ipywidgets.HBox(list(controls.values()), layout=row), self._picture])
 
     def _redraw(self, _change=None) -> None:
         figure = self._draw(**{name: control.value for name, control in self._controls.items()})
