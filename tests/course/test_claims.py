@@ -50,6 +50,6 @@ def test_a_row_needs_all_its_fields_and_a_known_verdict(field, value):
         claims.Claim(**row)
 
 
-def test_the_table_has_a_line_a_row_and_no_stray_column_marks():
+def test_the_table_has_one_line_per_row_and_no_stray_column_marks():
     lines = claims.table([ROW, claims.Claim("|x| is 1", "a | b", "2", "differs")]).splitlines()
     assert len(lines) == 4 and {line.count("|") for line in lines} == {5}

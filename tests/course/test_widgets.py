@@ -1,6 +1,4 @@
-"""The explorer: its picture follows the controls, and a page without a kernel shows the first
-one.
-"""
+"""The explorer: its picture follows the controls; a page without a kernel shows the first one."""
 
 import base64
 import io
@@ -16,8 +14,7 @@ from s3rnet_lite.course.widgets import Explorer
 
 def grey(level: int):
     """A picture that is as bright as the slider says."""
-    figure = plt.figure(figsize=(1, 1), facecolor=str(level / 10))
-    return figure
+    return plt.figure(figsize=(1, 1), facecolor=str(level / 10))
 
 
 def brightness(png: bytes) -> float:
@@ -52,7 +49,5 @@ def test_no_figure_stays_open():
 
 
 def test_a_function_that_draws_nothing_is_refused():
-    with pytest.raises(
-        TypeError, match="draw: expected to return a matplotlib Figure, got NoneType"
-    ):
+    with pytest.raises(TypeError, match=r"draw: .* got NoneType"):
         Explorer(lambda level: None, level=ipywidgets.IntSlider())
