@@ -1,6 +1,4 @@
-"""What a chapter builds equals what the package holds: definitions are taken out of the notebook
-and compared.
-"""
+"""What a chapter builds equals what the package holds: its definitions are run and compared."""
 
 import ast
 
@@ -24,7 +22,10 @@ from s3rnet_lite import (
 from s3rnet_lite.analysis import roofline
 from s3rnet_lite.course.notebooks import FOLDER
 from s3rnet_lite.network import dfab, mbfn, ssawb
+from s3rnet_lite.network.s3rnet import S3RNetConfig
 from s3rnet_lite.training.devices import changed_forward
+
+SMALL = S3RNetConfig(width=8, growth=4, residual_groups=(1, 1, 2, 1))
 
 
 def definitions(chapter: str) -> dict:
@@ -44,15 +45,9 @@ def definitions(chapter: str) -> dict:
 
 def is_definition(node: ast.stmt) -> bool:
     if isinstance(node, ast.Assign):
-        names = [
-            name.id
-            for target in node.targets
-            for name in ast.walk(target)
-            if isinstance(name, ast.Name)
-        ]
-        return all(name.isupper() for name in names) and isinstance(
-            node.value, (ast.Constant, ast.Tuple, ast.UnaryOp)
-        )
+        targets = [part for target in node.targets for part in ast.walk(target)]
+        upper = all(part.id.isupper() for part in targets if isinstance(part, ast.Name))
+        return upper and isinstance(node.value, (ast.Constant, ast.Tuple, ast.UnaryOp))
     return isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
 
 
@@ -66,24 +61,23 @@ def assert_same_module(built: torch.nn.Module, ours: torch.nn.Module, *inputs: t
 def test_chapter_01_builds_the_sensors(indian_pines):
     built = definitions("01")
     for sigma, scale in ((1.7, 4), (0.8, 3), (2.0, 2)):
-        torch.testing.assert_close(
-            built["gaussian_psf"](sigma, scale), degradation.gaussian_psf(sigma, scale)
-        )
-        ours = degradation.blur_and_decimate_matrix(10 * scale, sigma, scale)
-        torch.testing.assert_close(
-            built["blur_and_decimate_matrix"](10 * scale, sigma, scale), ours
-        )
+        for name, arguments in {
+            "gaussian_psf": (sigma, scale),
+            "blur_and_decimate_matrix": (10 * scale, sigma, scale),
+        }.items():
+            ours = getattr(degradation, name)(*arguments)
+            torch.testing.assert_close(built[name](*arguments), ours)
     x = torch.rand(3, 8, 8)
-    noisy = built["add_noise"](x, 20, torch.Generator().manual_seed(3))
-    torch.testing.assert_close(
-        noisy, degradation.add_noise(x, 20, torch.Generator().manual_seed(3))
+    noisy, ours = (
+        add_noise(x, 20, torch.Generator().manual_seed(3))
+        for add_noise in (built["add_noise"], degradation.add_noise)
     )
+    torch.testing.assert_close(noisy, ours)
     nm, fwhm = indian_pines.wavelengths_nm.numpy(), indian_pines.fwhm_nm.numpy()
     ours = sensors.landsat_tm(nm, bands=6, fwhm_nm=fwhm)
     for row, number in zip(ours, sensors.LANDSAT_TM_BANDS[6], strict=True):
-        weights = torch.as_tensor(
-            built["spectral_response"](nm, fwhm, *sensors.landsat_tm_responses()[number])
-        )
+        measured = sensors.landsat_tm_responses()[number]
+        weights = torch.as_tensor(built["spectral_response"](nm, fwhm, *measured))
         torch.testing.assert_close(weights.float(), row, atol=1e-6, rtol=0)
 
 
@@ -91,33 +85,27 @@ def test_chapter_02_builds_the_metrics_and_a_fusion():
     built = definitions("02")
     y = torch.rand(6, 16, 20) + 0.1
     y_hat = y + 0.1 * torch.randn_like(y)
-    for peak in ("band", "max", 1.0):
-        assert float(built["psnr"](y_hat, y, peak)) == pytest.approx(
-            metrics.psnr(y_hat, y, peak), abs=1e-4
-        )
-    assert float(built["rmse"](y_hat, y, 17.2)) == pytest.approx(
-        metrics.rmse(y_hat, y, 17.2), rel=1e-5
-    )
-    assert float(built["ergas"](y_hat, y, 3)) == pytest.approx(metrics.ergas(y_hat, y, 3), rel=1e-5)
+    for name, argument in (
+        ("psnr", "band"),
+        ("psnr", "max"),
+        ("psnr", 1.0),
+        ("rmse", 17.2),
+        ("ergas", 3),
+    ):
+        ours = getattr(metrics, name)(y_hat, y, argument)
+        assert float(built[name](y_hat, y, argument)) == pytest.approx(ours, rel=1e-5)
     y[:, 0, 0] = 0
     assert float(built["sam"](y_hat, y)) == pytest.approx(metrics.sam(y_hat, y), abs=1e-3)
 
     degrade = Degradation(srf=torch.rand(3, 6).softmax(1))
     x_h, x_m = degrade(y)
-    regression = built["fit_regression"](x_m, y)
-    torch.testing.assert_close(
-        regression.float(), baselines.fit_regression(x_m, y), atol=1e-4, rtol=1e-4
-    )
-    torch.testing.assert_close(
-        built["apply_regression"](regression, x_m), baselines.apply_regression(regression, x_m)
-    )
+    regression, ours = built["fit_regression"](x_m, y), baselines.fit_regression(x_m, y)
+    torch.testing.assert_close(regression.float(), ours, atol=1e-4, rtol=1e-4)
+    ours = baselines.apply_regression(regression, x_m)
+    torch.testing.assert_close(built["apply_regression"](regression, x_m), ours)
     for name in ("detail_injection", "sfim", "mtf_glp"):
-        torch.testing.assert_close(
-            built[name](x_h, x_m, degrade),
-            baselines.METHODS[name](x_h, x_m, degrade),
-            atol=1e-4,
-            rtol=1e-4,
-        )
+        ours = baselines.METHODS[name](x_h, x_m, degrade)
+        torch.testing.assert_close(built[name](x_h, x_m, degrade), ours, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("kernel_size", "groups"), [(3, 1), (1, 1), (3, 4)])
@@ -170,40 +158,36 @@ def test_chapter_08_builds_the_cka():
     features = {name: torch.randn(60, width) for name, width in (("a", 5), ("b", 9), ("c", 3))}
     features["c"] += features["a"][:, :3]
     built = definitions("08")["cka_matrix"](features)
-    torch.testing.assert_close(
-        torch.as_tensor(built[-1] if isinstance(built, tuple) else built),
-        cka.linear_cka_matrix(features)[1],
-    )
+    torch.testing.assert_close(torch.as_tensor(built), cka.linear_cka_matrix(features)[1])
 
 
 def test_chapter_07_builds_the_channel_energy():
     built, x = definitions("07"), torch.randn(2, 12, 5, 6)
     shares = energy.channel_energy(x)
     torch.testing.assert_close(built["channel_energy"](x).double(), shares)
-    ours = (energy.gini, energy.hoyer, energy.participation_ratio, energy.top_share)
-    for name, function in zip(
-        ("gini", "hoyer", "effective_channels", "top_share"), ours, strict=True
-    ):
-        assert float(built[name](shares)) == pytest.approx(function(shares), rel=1e-5), name
+    for name, ours in {
+        "gini": energy.gini,
+        "hoyer": energy.hoyer,
+        "effective_channels": energy.participation_ratio,
+        "top_share": energy.top_share,
+    }.items():
+        assert float(built[name](shares)) == pytest.approx(ours(shares), rel=1e-5), name
 
 
 def test_chapter_11_builds_the_crossing_and_the_shares_of_variance():
     built, generator = definitions("11"), np.random.default_rng(0)
     for level in (20, 30, 40):
-        scores = np.sort(generator.uniform(15, 45, 6))[::-1]
-        assert built["crossing"]([40, 30, 25, 20, 15, 10], scores, level) == robustness.crossing(
-            [40, 30, 25, 20, 15, 10], scores, level
-        )
+        curve = [40, 30, 25, 20, 15, 10], np.sort(generator.uniform(15, 45, 6))[::-1], level
+        assert built["crossing"](*curve) == robustness.crossing(*curve)
     table = generator.uniform(20, 40, (11, 3))
-    np.testing.assert_allclose(
-        built["split_variance"](table), list(robustness.shares_of_variance(table).values())
-    )
+    ours = robustness.shares_of_variance(table)
+    np.testing.assert_allclose(built["split_variance"](table), list(ours.values()))
 
 
 def test_chapter_10_builds_the_roofline():
     built = definitions("10")
     with torch.device("meta"):
-        network = S3RNet(8, 3, width=8, growth=4, residual_groups=(1, 1, 2, 1))
+        network = S3RNet(8, 3, SMALL)
         x_h, x_m = torch.empty(1, 8, 8, 8), torch.empty(1, 3, 32, 32)
     with torch.no_grad(), built["Listener"]() as listener:
         network(x_h, x_m)
@@ -213,17 +197,13 @@ def test_chapter_10_builds_the_roofline():
     assert built["intensity_of"](3, 8, 3, 32 * 32, 2) == pytest.approx(first.intensity("float16"))
     card = roofline.cards()["L4"]
     for intensity in (1.0, 150.0, 1000.0):
-        assert built["roof"](intensity, card.peaks["TF32"], card.bandwidth) == card.attainable(
-            intensity, "TF32"
-        )
+        ours = card.attainable(intensity, "TF32")
+        assert built["roof"](intensity, card.peaks["TF32"], card.bandwidth) == ours
     assert built["hours"](1e9, 5e6, 1e14, 0.3, 4) == roofline.training_hours(1e9, 5e6, 1e14, 0.3, 4)
 
 
 def test_chapter_10_builds_the_checkpointing():
-    network, (x_h, x_m) = (
-        S3RNet(8, 3, width=8, growth=4, residual_groups=(1, 1, 2, 1)),
-        (torch.rand(1, 8, 8, 8), torch.rand(1, 3, 32, 32)),
-    )
+    network, x_h, x_m = S3RNet(8, 3, SMALL), torch.rand(1, 8, 8, 8), torch.rand(1, 3, 32, 32)
     with changed_forward(network, checkpoint_activations=True):
         ours = complexity.peak_memory(network, x_h, x_m, keep_for_backward=True)
     plain = complexity.peak_memory(network, x_h, x_m, keep_for_backward=True)

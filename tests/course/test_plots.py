@@ -40,12 +40,12 @@ def test_spectra_are_sorted_and_broken_at_gaps():
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "FIGURES_FOLDER", tmp_path)
+    monkeypatch.chdir(tmp_path)
     contents = []
     for _ in range(2):
         figure, axis = plt.subplots()
         axis.imshow(np.eye(4))
         plots.save(figure, "picture")
-        contents.append((tmp_path / "picture.png").read_bytes())
+        contents.append((tmp_path / "runs" / "figures" / "picture.png").read_bytes())
         plt.close(figure)
     assert contents[0] == contents[1]
