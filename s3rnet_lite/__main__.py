@@ -1,5 +1,5 @@
-"""The command line: `python -m s3rnet_lite COMMAND`; `--help` lists the commands, and what each
-takes.
+"""The command line: `s3rnet-lite COMMAND`, or `python -m s3rnet_lite COMMAND`; `--help` lists the
+commands, and what each takes. More commands stand in `inference`, `experiments` and `course`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import commands
-from .experiments import comparison, robustness
-from .files import provenance
-from .inference import adaptation, report, tiling
-from .network.s3rnet import PRESETS
-from .peers import registry
-from .sensing import sensors
+from .course import commands as _course  # noqa: F401 (adds notebooks and labs)
+from .experiments.commands import NETWORKS
+from .files.command_line import (
+    PRESETS,
+    SEED,
+    command,
+    landsat_bands,
+    number,
+    option,
+    parser,
+    path,
+    result_file,
+)
+from .inference import commands as _inference  # noqa: F401 (adds fuse and adapt)
+
+VALIDATION_PATCHES = 8  # of a prepared data set, in training
 
 
 class OneOrRange(argparse.Action):
@@ -28,367 +37,246 @@ class OneOrRange(argparse.Action):
         setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m s3rnet_lite",
-        description="Hyperspectral and multispectral image fusion with S3RNet.",
-    )
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+def flag(name: str, text: str) -> tuple[tuple, dict]:
+    """An option without a value: True, or None for what the preset says."""
+    return option(name, action="store_true", default=None, help=text)
 
-    def command(name: str, function) -> argparse.ArgumentParser:
-        added = subparsers.add_parser(name, help=function.__doc__, description=function.__doc__)
-        added.set_defaults(run=function)
-        return added
 
-    one = command("train", commands.train)
-    one.add_argument(
+@command(
+    "train",
+    option(
         "--preset",
         choices=PRESETS,
         default="lite",
         help="size of the network and its training settings (default: lite)",
-    )
-    one.add_argument(
+    ),
+    path(
         "--data",
-        type=Path,
-        help=f"folder from prepare, instead of Indian Pines; {commands.VALIDATION_PATCHES} patches validate",
-    )
-    one.add_argument(
-        "--msi-bands",
-        type=int,
-        choices=sensors.LANDSAT_TM_BANDS,
-        default=6,
-        help="Landsat TM bands (default: 6)",
-    )
-    one.add_argument(
-        "--seed", type=int, default=0, help="of the weights and of every batch (default: 0)"
-    )
-    one.add_argument("--steps", type=int, help="weight updates, if not the preset's own number")
-    one.add_argument(
+        "folder from prepare, instead of Indian Pines; "
+        f"{VALIDATION_PATCHES} of its patches validate",
+        required=False,
+    ),
+    landsat_bands(6),
+    SEED,
+    option("--steps", type=int, help="weight updates, if not the preset's own number"),
+    option(
         "--snr-db",
         type=float,
         nargs="+",
         action=OneOrRange,
         help="noise on the LR-HSI in training: decibels, or a range",
-    )
-    one.add_argument(
-        "--denoise",
-        action="store_true",
-        help="a Wiener filter takes white noise out of the LR-HSI first",
-    )
-    one.add_argument(
+    ),
+    flag("--denoise", "a Wiener filter takes white noise out of the LR-HSI first"),
+    option(
         "--batch-size",
         type=int,
         help="crops in a batch, of all devices together, if not the preset's own number",
-    )
-    one.add_argument(
-        "--crop", type=int, help="side of a crop in HR pixels, if not the preset's own"
-    )
-    one.add_argument(
-        "--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="default: 32-true"
-    )
-    one.add_argument(
+    ),
+    option("--crop", type=int, help="side of a crop in HR pixels, if not the preset's own"),
+    option("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="default: 32-true"),
+    option(
         "--accumulate",
         type=int,
         help="send a batch through the network in so many parts, for less memory",
-    )
-    one.add_argument(
-        "--checkpoint-activations",
-        action="store_true",
-        default=None,
-        help="compute more and keep less, for less memory",
-    )
-    one.add_argument(
-        "--compile",
-        action="store_true",
-        default=None,
-        help="let torch.compile fuse the network's operations",
-    )
-    one.add_argument(
-        "--devices", type=int, default=1, help="graphics cards, or processes on a CPU (default: 1)"
-    )
-    one.add_argument(
-        "--num-nodes", type=int, default=1, help="machines with so many devices each (default: 1)"
-    )
-    one.add_argument(
+    ),
+    flag("--checkpoint-activations", "compute more and keep less, for less memory"),
+    flag("--compile", "let torch.compile fuse the network's operations"),
+    number("--devices", 1, "graphics cards, or processes on a CPU"),
+    number("--num-nodes", 1, "machines with so many devices each"),
+    option(
         "--minutes", type=float, help="stop after so many minutes; needs --state to go on later"
-    )
-    one.add_argument(
-        "--state", type=Path, help="file to keep the run in, and to go on from if it exists"
-    )
-    one.add_argument(
-        "--save-minutes", type=float, default=10, help="between writings of --state (default: 10)"
-    )
-    one.add_argument("--log", type=Path, help="folder for TensorBoard")
-    one.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="checkpoint to write (.safetensors; a .json card goes beside it)",
-    )
+    ),
+    path("--state", "file to keep the run in, and to go on from if it exists", required=False),
+    number("--save-minutes", 10.0, "between writings of --state"),
+    path("--log", "folder for TensorBoard", required=False),
+    path("--out", "checkpoint to write (.safetensors; .json metadata goes beside it)"),
+)
+def train(arguments: argparse.Namespace) -> None:
+    """Train one network on the Indian Pines training region, or on a prepared data set, and store
+    it with its metadata.
+    """
+    import statistics
+    from dataclasses import asdict, replace
 
-    one = command("gpu", commands.run_on_gpu)
-    one.add_argument("--minutes", type=float, default=8, help="to stay inside of (default: 8)")
-    one.add_argument(
-        "--out",
-        type=Path,
-        default=provenance.RESULTS_FOLDER,
-        help="folder for gpu_*.json of a GPU (default: data/results)",
-    )
+    import torch
 
-    one = command("evaluate", commands.evaluate)
-    one.add_argument(
+    from . import training
+    from .files import provenance
+    from .network.s3rnet import S3RNet
+
+    config = training.CONFIGS[arguments.preset]
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    config = replace(config, **{name: given[name] for name in asdict(config) if name in given})
+    regions, degrade, sources = _regions(arguments.data, arguments.msi_bands)
+    torch.manual_seed(config.seed)
+    network = S3RNet.from_preset(arguments.preset, degrade.srf.shape[1], arguments.msi_bands)
+    names = ("minutes", "save_minutes", "devices", "num_nodes", "log")
+    settings = {name: getattr(arguments, name) for name in names}
+    history = training.fit(
+        network, *regions, config, degrade, state_file=arguments.state, **settings
+    )
+    done = len(history.loss)
+    if history.rank > 0:
+        return
+    if not history.complete:
+        where = f"the same command goes on from {arguments.state}."
+        print(f"Stopped after {done} of {config.steps} steps; {where}")
+        return
+    losses = [statistics.fmean(history.loss[i : i + 20]) for i in range(0, done, 20)]
+    device = history.model.output_mean.device.type
+    facts = {
+        "training": {**sources, "config": asdict(config), "validation": history.validation},
+        "loss_every_20_steps": [round(loss, 5) for loss in losses],
+        "provenance": provenance.facts(config.seed, history.seconds, device),
+    }
+    training.save_checkpoint(arguments.out, history.model, arguments.preset, facts)
+    print(f"Wrote {arguments.out}")
+
+
+def _regions(folder: Path | None, msi_bands: int) -> tuple[tuple, object, dict]:
+    """Training and validation images, the degradation, and what the metadata says of them."""
+    if folder is None:
+        from .sensing import degradation, scenes
+
+        region, val, _ = scenes.split(scenes.indian_pines())
+        sources = {"scene": region.name, "validation_scene": val.name}
+        return (region, val), degradation.landsat_tm(region, msi_bands), sources
+    from .training import dataset
+
+    data, references = dataset.load(folder), dataset.references(folder, "train")
+    patches = min(VALIDATION_PATCHES, len(dataset.references(folder, "val")))
+    val = [dataset.scene(folder, "val", i) for i in range(patches)]
+    sources = {
+        "data": data.folder.name,
+        "flight_lines": {
+            part: [line["name"] for line in data.parts[part]] for part in ("train", "val")
+        },
+        "validation_scene": [scene.name for scene in val],
+    }
+    return (references, val), data.degradation(msi_bands), sources
+
+
+@command(
+    "evaluate",
+    option(
         "--checkpoint",
         type=Path,
         nargs="*",
         default=[],
         help=".safetensors files of equal degradation",
-    )
-    one.add_argument(
-        "--msi-bands",
-        type=int,
-        choices=sensors.LANDSAT_TM_BANDS,
-        default=6,
-        help="without a checkpoint (default: 6)",
-    )
-    one.add_argument(
+    ),
+    landsat_bands(6),
+    path(
         "--data",
-        type=Path,
-        help="a folder made by prepare: its test patches (default: Indian Pines)",
-    )
-    one.add_argument("--out", type=Path, help="JSON file for the scores and where they come from")
+        "a folder made by prepare: its test patches (default: Indian Pines)",
+        required=False,
+    ),
+    result_file(required=False),
+)
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Score checkpoints, if any, and classical methods on the Indian Pines test region, or on the
+    test patches of a data set.
+    """
+    import time
 
-    one = command("compare", commands.compare)
-    one.add_argument(
-        "--msi-bands",
-        type=int,
-        choices=sensors.LANDSAT_TM_BANDS,
-        default=4,
-        help="Landsat TM bands (default: 4)",
-    )
-    one.add_argument(
-        "--seeds",
-        type=int,
-        default=3,
-        help="trainings of each network, seeds 0, 1, ... (default: 3)",
-    )
-    one.add_argument(
-        "--recipe",
-        choices=comparison.RECIPES,
-        nargs="+",
-        default=comparison.RECIPES,
-        help="default: both",
-    )
-    one.add_argument(
-        "--seconds",
-        type=float,
-        default=60,
-        help="CPU time of each training on one thread (default: 60)",
-    )
-    one.add_argument("--workers", type=int, default=2, help="trainings at a time (default: 2)")
+    from . import metrics
+    from .experiments import evaluation
+    from .files import atomic, provenance
 
-    one = command("robustness", commands.robust)
-    one.add_argument(
-        "--recipe",
-        choices=robustness.RECIPES,
-        nargs="+",
-        default=list(robustness.RECIPES),
-        help="default: all",
-    )
-    one.add_argument(
-        "--network",
-        choices=registry.NAMES,
-        nargs="+",
-        default=registry.NAMES,
-        help="default: all eleven",
-    )
-    one.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        help="trainings of each network, seeds 0, 1, ... (default: 1)",
-    )
-    one.add_argument(
-        "--seconds",
-        type=float,
-        default=60,
-        help="CPU time of each training, as in the comparison (default: 60)",
-    )
-    one.add_argument("--workers", type=int, default=2, help="trainings at a time (default: 2)")
+    began, checkpoints, bands = time.perf_counter(), arguments.checkpoint, arguments.msi_bands
+    if arguments.data is None:
+        content = evaluation.on_indian_pines(checkpoints, bands)
+        rows = content["baselines"] | {row["checkpoint"]: row for row in content["networks"]}
+        rows["noise ceiling (about 2 dB)"] = content["noise_ceiling"]
+        seeds = [row["seed"] for row in content["networks"]]
+    else:
+        content = evaluation.on_data_set(checkpoints, bands, arguments.data)
+        rows, seeds = content["mean_scores"], 0
+    print(metrics.format_rows(rows))
+    if arguments.out:
+        origin = provenance.facts(seeds, time.perf_counter() - began)
+        atomic.write_json(arguments.out, content | {"provenance": origin})
+        print(f"Wrote {arguments.out}")
 
-    one = command("ablate", commands.ablate)
-    one.add_argument(
-        "--msi-bands",
-        type=int,
-        choices=sensors.LANDSAT_TM_BANDS,
-        default=6,
-        help="Landsat TM bands (default: 6)",
-    )
-    one.add_argument(
-        "--steps", type=int, default=300, help="weight updates of each variant (default: 300)"
-    )
-    one.add_argument(
-        "--seed", type=int, default=0, help="of the weights and of every batch (default: 0)"
-    )
-    one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
 
-    one = command("adapt", commands.adapt)
-    one.add_argument(
-        "--hsi",
-        type=Path,
-        required=True,
-        help="LR-HSI, any units: .hdr (ENVI), .tif, .mat, .h5, .npy",
-    )
-    one.add_argument("--msi", type=Path, required=True, help="HR-MSI of the same footprint")
-    one.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="HR-HSI to write: .npy or .hdr; model, report and picture go beside it",
-    )
-    one.add_argument(
-        "--srf", help=f"{' or '.join(report.SENSORS)}, or a .csv or .npy file (default: estimated)"
-    )
-    one.add_argument(
-        "--psf-sigma",
-        type=float,
-        help="standard deviation of the HSI's PSF in HR pixels (default: estimated)",
-    )
-    one.add_argument(
-        "--steps",
-        type=int,
-        default=adaptation.CONFIG.steps,
-        help=f"weight updates (default: {adaptation.CONFIG.steps})",
-    )
-    one.add_argument(
-        "--seed", type=int, default=0, help="of the weights and of every batch (default: 0)"
-    )
-
-    one = command("adapt-benchmark", commands.benchmark_adapt)
-    one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
-
-    one = command("fuse", commands.fuse)
-    one.add_argument(
-        "--hsi",
-        type=Path,
-        required=True,
-        help="LR-HSI: .npy (bands, height, width), .hdr (ENVI), .tif, .mat, .h5",
-    )
-    one.add_argument(
-        "--msi", type=Path, required=True, help="HR-MSI: the same, scale times as high and wide"
-    )
-    one.add_argument("--checkpoint", type=Path, required=True, help="trained model (.safetensors)")
-    one.add_argument(
-        "--out", type=Path, required=True, help="HR-HSI to write: .npy, or .hdr (ENVI)"
-    )
-    one.add_argument(
-        "--tile",
-        type=int,
-        default=tiling.TILE,
-        help=f"HR pixels a side of a tile (default: {tiling.TILE})",
-    )
-    one.add_argument(
-        "--overlap",
-        type=int,
-        help="HR pixels that a tile sees beyond its own (default: as the network needs, at most 64)",
-    )
-    one.add_argument(
-        "--scale",
-        type=float,
-        default=1.0,
-        help="values in the files = scale * [0, 1] data + offset (default: 1)",
-    )
-    one.add_argument("--offset", type=float, default=0.0, help="see --scale (default: 0)")
-
-    one = command("fuse-benchmark", commands.benchmark_fuse)
-    one.add_argument(
-        "--sizes",
-        type=int,
-        nargs="+",
-        default=[512, 1024, 2048],
-        help="pixels a side (default: 512 1024 2048)",
-    )
-    one.add_argument("--out", type=Path, required=True, help="JSON file for the results")
-
-    one = command("prepare", commands.prepare)
-    one.add_argument(
+@command(
+    "prepare",
+    option(
         "files",
         type=Path,
         nargs="*",
         metavar="FILE",
         help="flight lines: ENVI .hdr, .tif, .mat, .h5 or .npy",
-    )
-    one.add_argument(
+    ),
+    option(
         "--simulate",
         type=int,
         default=0,
         metavar="N",
         help="instead of files, N SIMULATED lines of 2 x 2 patches",
-    )
-    one.add_argument(
-        "--out", type=Path, required=True, help="folder for patches, checksums and dataset.json"
-    )
-    one.add_argument(
-        "--patch",
-        type=int,
-        default=256,
-        help="height and width of a patch in pixels (default: 256)",
-    )
-    one.add_argument(
+    ),
+    path("--out", "folder for patches, checksums and dataset.json"),
+    number("--patch", 256, "height and width of a patch in pixels"),
+    option(
         "--keep-bands",
         choices=("paper", "all"),
         default="paper",
         help="AVIRIS's 172 as the paper, or all good ones (default: paper)",
-    )
-    one.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        help="of the assignment of lines to train, val and test (default: 0)",
-    )
-    one.add_argument("--workers", type=int, default=2, help="flight lines at a time (default: 2)")
+    ),
+    number("--seed", 0, "of the assignment of lines to train, val and test"),
+    number("--workers", 2, "flight lines at a time"),
+)
+def prepare(arguments: argparse.Namespace) -> None:
+    """Cut AVIRIS flight lines into the paper's data set; run again, it checks what is there and
+    makes what is missing.
+    """
+    from .training import dataset
 
-    one = command("complexity", commands.count)
-    one.add_argument("--network", choices=registry.NAMES, default="s3rnet", help="default: s3rnet")
-    one.add_argument(
-        "--preset", choices=PRESETS, default="paper", help="default: paper (tiny: s3rnet only)"
-    )
-    one.add_argument("--hsi-bands", type=int, default=172, help="default: 172")
-    one.add_argument("--msi-bands", type=int, default=4, help="default: 4")
-    one.add_argument(
-        "--size",
-        type=int,
-        default=256,
-        help="height and width of the HR-MSI in pixels (default: 256)",
-    )
+    out, sources = arguments.out, (arguments.files, arguments.simulate)
+    finished = (out / dataset.CARD).exists()
+    settings = (arguments.patch, arguments.keep_bands, arguments.seed, arguments.workers)
+    for part, lines in dataset.prepare(out, *sources, *settings).parts.items():
+        flights = len({line["flight_line"] for line in lines})
+        patches = sum(line["patches"] for line in lines)
+        print(f"{part:6}{patches:6} patches of {flights} flight lines")
+    print(f"{'Verified all checksums of' if finished else 'Wrote'} {out}")
 
-    one = command("benchmark", commands.compare_with_plain)
-    one.add_argument(
-        "--preset",
-        choices=PRESETS,
-        nargs="+",
-        default=["paper", "lite"],
-        help="default: paper lite",
-    )
-    one.add_argument(
-        "--size",
-        type=int,
-        default=128,
-        help="height and width of the HR-MSI of a forward pass in pixels (default: 128)",
-    )
-    one.add_argument("--runs", type=int, default=7, help="pairs of runs to time (default: 7)")
-    one.add_argument("--out", type=Path, help="JSON file for the result")
 
-    one = command("notebooks", commands.run_notebooks)
-    one.add_argument(
-        "--in-place", action="store_true", help="write the outputs into the chapters, for a commit"
-    )
+@command(
+    "complexity",
+    option("--network", choices=NETWORKS, default="s3rnet", help="default: s3rnet"),
+    option("--preset", choices=PRESETS, default="paper", help="default: paper (tiny: s3rnet only)"),
+    number("--hsi-bands", 172, "of the LR-HSI"),
+    number("--msi-bands", 4, "of the HR-MSI"),
+    number("--size", 256, "height and width of the HR-MSI in pixels"),
+)
+def complexity(arguments: argparse.Namespace) -> None:
+    """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the
+    network.
+    """
+    import torch
 
-    command("labs", commands.write_labs)
-    return parser
+    from .analysis import complexity
+    from .peers import registry
+
+    hsi_bands, msi_bands, size = arguments.hsi_bands, arguments.msi_bands, arguments.size
+    with torch.device("meta"):
+        network = registry.build(arguments.network, arguments.preset, hsi_bands, msi_bands)
+        small = size // network.scale
+        pair = torch.empty(1, hsi_bands, small, small), torch.empty(1, msi_bands, size, size)
+    counted = complexity.count(network, *pair)
+    memory = complexity.peak_memory(network, *pair) / 2**20
+    print(f"parameters {counted.parameters:>14,}")
+    print(f"GMACs      {counted.macs / 1e9:>14,.2f}\nGFLOPs     {counted.flops / 1e9:>14,.2f}")
+    print(f"peak MiB   {memory:>14,.0f}  (activations of one forward pass without gradients)")
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    """Run the command of `sys.argv`; 0, or 2 after an error, whose text goes to stderr."""
+    name = Path(sys.argv[0]).stem
+    program = name if name == "s3rnet-lite" else "python -m s3rnet_lite"
+    text = "Hyperspectral and multispectral image fusion with S3RNet."
+    arguments = parser(program, text).parse_args()
     try:
         arguments.run(arguments)
     except (TypeError, ValueError, OSError, FloatingPointError) as error:

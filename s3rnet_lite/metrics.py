@@ -14,6 +14,9 @@ import torch
 
 from .files.checks import check_cube
 
+# of `evaluate`, in the order of tables
+MAIN = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
+
 
 def psnr(
     y_hat: torch.Tensor, y: torch.Tensor, peak: str | float = "band", per_band: bool = False
@@ -194,3 +197,12 @@ def _peak(y: torch.Tensor, peak: str | float) -> torch.Tensor:
             f"y: PSNR needs a positive peak, and {int((values <= 0).sum())} bands have none"
         )
     return values
+
+
+def format_rows(rows: dict[str, dict]) -> str:
+    """Rows of `evaluate` as a text table, one method a line."""
+    headings = ("pooled PSNR", "band PSNR", "SAM [deg]", "ERGAS", "RMSE")
+    lines = [" " * 54 + "".join(f"{heading:>13}" for heading in headings)]
+    for name, row in rows.items():
+        lines.append(f"{name:54}" + "".join(f"{row[metric]:13.3f}" for metric in MAIN))
+    return "\n".join(lines)

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from ..files import provenance
 from ..files.atomic import write_json
+from ..files.provenance import course_folder
 from . import markdown
 
 FILE = provenance.RESULTS_FOLDER / "claims.json"
@@ -44,12 +45,16 @@ class Claim:
                 raise ValueError(f"{name}: expected a text, got {value!r}")
 
 
-def record(chapter: str, rows: list[Claim], file: Path = FILE) -> None:
+def record(chapter: str, rows: list[Claim], file: Path | None = None) -> None:
     """Replace the rows of one chapter ("07_energy_fig1", say); those of other chapters stay.
+
+    Written is `data/results/claims.json` while `make notebooks` runs, otherwise
+    `runs/data/results/claims.json` in the working folder.
 
     A file that says the same already is left alone. Chapters that run at the same time wait for
     each other.
     """
+    file = file or course_folder("data/results") / FILE.name
     with FileLock(file.with_suffix(".lock")):
         ledger = json.loads(file.read_text()) if file.exists() else {}
         content = [asdict(row) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -10,10 +11,10 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm import tqdm
 
-from ..files.provenance import REPOSITORY
+from ..files.provenance import IN_PLACE, REPOSITORY
 
 FOLDER = REPOSITORY / "notebooks"
-EXECUTED_COPIES = REPOSITORY / "runs" / "notebooks"
+COPIES = REPOSITORY / "runs" / "notebooks"
 
 
 def chapters() -> list[Path]:
@@ -25,34 +26,37 @@ def execute(in_place: bool) -> None:
     """Run every chapter from top to bottom with a progress bar; stop at the first error.
 
     Args:
-        in_place: write outputs and run times into the chapters themselves; otherwise the executed
-            copies go to `runs/notebooks/` and the chapters stay as they are.
+        in_place: write outputs, run times and figures into the repository; otherwise everything
+            goes to `runs/`, and the repository stays as it is.
     """
+    if in_place:
+        os.environ[IN_PLACE] = "1"  # which the kernels inherit
     notebooks = {path: nbformat.read(path, as_version=4) for path in chapters()}
-    cells = sum(
-        cell.cell_type == "code" for notebook in notebooks.values() for cell in notebook.cells
-    )
+    cells = sum(cell.cell_type == "code" for one in notebooks.values() for cell in one.cells)
     with tqdm(total=cells, unit="cell") as bar:
         for path, notebook in notebooks.items():
             bar.set_description(path.stem)
-            began = time.perf_counter()
-            client = NotebookClient(
-                notebook,
-                timeout=600,
-                coalesce_streams=True,
-                resources={"metadata": {"path": str(FOLDER)}},
-                on_cell_executed=lambda **_: bar.update(),
-            )
-            client.execute()
-            seconds = round(time.perf_counter() - began)
-            notebook.metadata["measured_seconds"] = seconds
-            notebook.cells[0].source = re.sub(
-                r"\d+ s to run on two", f"{seconds} s to run on two", notebook.cells[0].source
-            )
-            _strip(notebook)
-            target = path if in_place else EXECUTED_COPIES / path.name
+            run(notebook, FOLDER if in_place else REPOSITORY, bar)
+            target = path if in_place else COPIES / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook, target)
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path, bar: tqdm | None = None) -> None:
+    """Execute one chapter in `folder`, note its run time, and strip what tells a reader nothing."""
+    began = time.perf_counter()
+    NotebookClient(
+        notebook,
+        timeout=600,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_executed=lambda **_: bar is None or bar.update(),
+    ).execute()
+    seconds = round(time.perf_counter() - began)
+    notebook.metadata["measured_seconds"] = seconds
+    head = notebook.cells[0]
+    head.source = re.sub(r"\d+ s to run on two", f"{seconds} s to run on two", head.source)
+    _strip(notebook)
 
 
 def _strip(notebook: nbformat.NotebookNode) -> None:
@@ -64,6 +68,5 @@ def _strip(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(
-                "application/vnd.jupyter.widget-view+json", None
-            )  # a random name; text and picture stay
+            # a random name; text and picture stay
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)

@@ -58,7 +58,9 @@ def _images(axes: list[plt.Axes], images: dict[str, torch.Tensor], pixel: tuple[
     low, high = torch.quantile(truth.flatten(), torch.tensor([0.01, 0.99])).tolist()
     height, width = truth.shape
     for axis, (name, image) in zip(axes, images.items(), strict=True):
-        axis.imshow(image.numpy(), cmap="cividis", vmin=low, vmax=high, extent=(0, width, height, 0))
+        axis.imshow(
+            image.numpy(), cmap="cividis", vmin=low, vmax=high, extent=(0, width, height, 0)
+        )
         axis.plot(pixel[1] + 0.5, pixel[0] + 0.5, "o", ms=10, mfc="none", mec="white", mew=1.5)
         axis.set(title=name, xticks=[], yticks=[])
         if name in ("bicubic", "fused"):

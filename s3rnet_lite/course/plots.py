@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ..files.provenance import REPOSITORY
+from ..files.provenance import course_folder
 
-FIGURES_FOLDER = REPOSITORY / "figures"
 RED_GREEN_BLUE_NM = (650.0, 560.0, 480.0)
 
 
@@ -50,6 +49,8 @@ def spectra_axes(
 
 
 def save(figure: Figure, name: str) -> None:
-    """Write `figures/name.png`, the same bytes for the same picture."""
-    FIGURES_FOLDER.mkdir(exist_ok=True)
-    figure.savefig(FIGURES_FOLDER / f"{name}.png", dpi=110, metadata={"Software": None})
+    """Write `name.png`, the same bytes for the same picture: to `figures/` while `make notebooks`
+    runs, otherwise to `runs/figures/` in the working folder.
+    """
+    path = course_folder("figures") / f"{name}.png"
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -4,15 +4,20 @@ and 06.
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
+from tqdm.auto import tqdm
 
 from .. import baselines, metrics, training
-from ..sensing.degradation import Degradation
+from ..sensing import scenes
+from ..sensing.degradation import Degradation, landsat_tm
 from ..sensing.scene import Scene
+from ..training import dataset
 from ..training.fusion import FusionModel
 
 TRAINED_CLOSED_FORM = "detail injection, regression of the training region"
@@ -116,3 +121,78 @@ def score_many(
 def spatial_mean(x: torch.Tensor) -> torch.Tensor:
     """The same spectrum everywhere: an input (..., C, H, W) that tells nothing about place."""
     return x.mean(dim=(-2, -1), keepdim=True).expand_as(x)
+
+
+def on_indian_pines(checkpoints: list[Path], msi_bands: int) -> dict:
+    """Scores on the test region of the classical methods and of each checkpoint, the noise ceiling,
+    and mean and standard deviation over the checkpoints.
+
+    Args:
+        msi_bands: of Landsat TM, where there is no checkpoint to say so.
+
+    Raises:
+        ValueError: checkpoints of different degradations.
+    """
+    region, _, test = scenes.split(scenes.indian_pines())
+    models = load_comparable(checkpoints)
+    degrade = models[0].degrade if models else landsat_tm(test, msi_bands)
+    networks = [_row_of(path, model, test) for path, model in zip(checkpoints, models, strict=True)]
+    return {
+        "scene": test.name,
+        "rmse_unit": scenes.RADIANCE_UNIT,
+        "networks": networks,
+        "baselines": score_baselines(degrade, region, test),
+        "noise_ceiling": metrics.noise_ceiling(test.cube, degrade.scale, test.scale),
+        "summary": {
+            name: _mean_and_deviation([row[name] for row in networks])
+            for name in metrics.MAIN
+            if networks
+        },
+        "degradation": degrade.card(),
+    }
+
+
+def on_data_set(checkpoints: list[Path], msi_bands: int, folder: Path) -> dict:
+    """Mean scores over the test patches of a prepared data set. Arguments as `on_indian_pines`."""
+    models = load_comparable(checkpoints)
+    data, patches = dataset.load(folder), len(dataset.references(folder, "test"))
+    degrade = models[0].degrade if models else data.degradation(msi_bands)
+    found = (dataset.scene(folder, "test", i) for i in tqdm(range(patches), unit="patch"))
+    named = {path.name: model for path, model in zip(checkpoints, models, strict=True)}
+    return {
+        "data": folder.name,
+        "patches": patches,
+        "mean_scores": score_many(degrade, named, found),
+        "degradation": degrade.card(),
+    }
+
+
+def load_comparable(checkpoints: list[Path]) -> list[FusionModel]:
+    """Models of one degradation.
+
+    Raises:
+        ValueError: they were trained with different ones.
+    """
+    models = [training.load_checkpoint(path) for path in checkpoints]
+    if any(model.degrade.card() != models[0].degrade.card() for model in models):
+        raise ValueError(
+            "--checkpoint: the checkpoints were trained with different degradations; "
+            "their scores cannot be compared"
+        )
+    return models
+
+
+def _row_of(path: Path, model: FusionModel, test: Scene) -> dict:
+    metadata = json.loads(path.with_suffix(".json").read_text())
+    return {
+        "checkpoint": path.name,
+        "preset": metadata["network"]["preset"],
+        "seed": metadata["training"]["config"]["seed"],
+        **score_model(model, test),
+        "trained_seconds": metadata["provenance"]["wall_seconds"],
+    }
+
+
+def _mean_and_deviation(values: list[float]) -> dict[str, float]:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "standard_deviation": deviation}

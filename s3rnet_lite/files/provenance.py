@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ DATA_FOLDER = (
     _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else REPOSITORY / "data"
 )  # in a wheel, or in a checkout
 RESULTS_FOLDER = REPOSITORY / "data" / "results"
+IN_PLACE = "S3RNET_LITE_IN_PLACE"  # set while `make notebooks` writes into the repository
 
 
 def facts(seed: int | list[int], seconds: float, device: str = "cpu") -> dict:
@@ -53,11 +55,10 @@ def origin(result: dict) -> str:
     one.
     """
     known = result.get("provenance")
-    return (
-        f"{known['device']}, torch {known['torch']}, {known['date']}, commit {known['git_commit'][:7]}"
-        if known
-        else "not measured"
-    )
+    if not known:
+        return "not measured"
+    commit = known["git_commit"][:7]
+    return f"{known['device']}, torch {known['torch']}, {known['date']}, commit {commit}"
 
 
 def _git_commit() -> str:
@@ -71,3 +72,14 @@ def _git_commit() -> str:
         return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def course_folder(name: str) -> Path:
+    """Where a chapter writes: `name` in the repository while `make notebooks` runs, otherwise
+    `runs/name` in the reader's own working folder, which is made if need be.
+    """
+    if os.environ.get(IN_PLACE):
+        return REPOSITORY / name
+    folder = Path("runs", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

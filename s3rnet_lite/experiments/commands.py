@@ -1,0 +1,174 @@
+"""The commands of the campaigns, each beside its options."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from ..files.command_line import PRESETS, SEED, command, landsat_bands, number, option, result_file
+
+NETWORKS = (
+    "s3rnet",
+    "pzres_net",
+    "mssjfl",
+    "dual_unet",
+    "dhif_net",
+    "fusformer",
+    "hypertransformer",
+    "hyperrefiner",
+    "u2net",
+    "qrcode",
+    "fusion_mamba",
+)
+RECIPES = ("common", "published")
+NOISES = ("bare", "published", "denoised")
+SEEDS = "trainings of each network, seeds 0, 1, ..."
+SECONDS = number("--seconds", 60.0, "CPU time of each training on one thread")
+WORKERS = number("--workers", 2, "trainings at a time")
+
+
+@command(
+    "compare",
+    landsat_bands(4),
+    number("--seeds", 3, SEEDS),
+    option("--recipe", choices=RECIPES, nargs="+", default=RECIPES, help="default: both"),
+    SECONDS,
+    WORKERS,
+)
+def compare(arguments: argparse.Namespace) -> None:
+    """Train S3RNet and its ten peers (lite presets) with equal CPU time on the same data, score
+    them, and print our Table I.
+
+    Runs that are stored already are not repeated: the same command goes on where it was stopped.
+    """
+    from . import comparison
+
+    bands, recipes = arguments.msi_bands, arguments.recipe
+    comparison.compare(
+        NETWORKS, recipes, bands, arguments.seeds, arguments.seconds, arguments.workers
+    )
+    print(comparison.format_table(comparison.stored(), bands))
+
+
+@command(
+    "robustness",
+    option("--recipe", choices=NOISES, nargs="+", default=NOISES, help="default: all"),
+    option("--network", choices=NETWORKS, nargs="+", default=NETWORKS, help="default: all eleven"),
+    number("--seeds", 1, SEEDS),
+    SECONDS,
+    WORKERS,
+)
+def robust(arguments: argparse.Namespace) -> None:
+    """Train the eleven networks without noise, with 35 dB and with random noise on the LR-HSI, and
+    score all under noise and faults.
+
+    Runs that are stored already are not repeated: the same command goes on where it was stopped.
+    """
+    from . import robustness
+
+    robustness.run_all(
+        arguments.network, arguments.recipe, arguments.seeds, arguments.seconds, arguments.workers
+    )
+    for recipe in arguments.recipe:
+        for snr in (None, 35, 15):
+            names, noises, scores = robustness.table(robustness.stored(), recipe, snr)
+            level = "no noise" if snr is None else f"{snr} dB"
+            print(f"\n{recipe} recipe, {level} on the LR-HSI: pooled PSNR, by training noise")
+            print(f"{'':18}" + "".join(f"{noise:>10}" for noise in noises))
+            for name, row in zip(names, scores, strict=True):
+                print(f"{name:18}" + "".join(f"{score:10.2f}" for score in row))
+
+
+@command(
+    "ablate",
+    landsat_bands(6),
+    number("--steps", 300, "weight updates of each variant"),
+    SEED,
+    result_file(),
+)
+def ablate(arguments: argparse.Namespace) -> None:
+    """Train the lite preset with one part changed at a time, and validate each variant (never on
+    the test region).
+    """
+    from . import ablations
+
+    began, bands, steps = time.perf_counter(), arguments.msi_bands, arguments.steps
+    rows = [ablations.run(name, bands, steps, arguments.seed) for name in ablations.VARIANTS]
+    content = {"msi_bands": bands, "steps": steps, "variants": rows}
+    _store(arguments.out, content, began, arguments.seed)
+
+
+@command("adapt-benchmark", result_file())
+def benchmark_adapt(arguments: argparse.Namespace) -> None:
+    """Measure `adapt` on pairs made from images, where the truth is known."""
+    from ..inference import adaptation
+    from . import adaptation_truth
+
+    began = time.perf_counter()
+    _store(arguments.out, adaptation_truth.run(), began, adaptation.CONFIG.seed)
+
+
+@command(
+    "fuse-benchmark",
+    option(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[512, 1024, 2048],
+        help="pixels a side (default: 512 1024 2048)",
+    ),
+    result_file(),
+)
+def benchmark_fuse(arguments: argparse.Namespace) -> None:
+    """Measure time, peak memory and exactness of `fuse`."""
+    from . import tiling_speed
+
+    began = time.perf_counter()
+    scaling = tiling_speed.scaling(arguments.sizes)
+    _store(arguments.out, {"scaling": scaling, "exactness": tiling_speed.exactness()}, began)
+
+
+@command(
+    "benchmark",
+    option("--preset", choices=PRESETS, nargs="+", default=PRESETS[:2], help="default: paper lite"),
+    number("--size", 128, "height and width of the HR-MSI of a forward pass in pixels"),
+    number("--runs", 7, "pairs of runs to time"),
+    result_file(required=False),
+)
+def benchmark(arguments: argparse.Namespace) -> None:
+    """Time S3RNet's forward pass and training step as written and sped up, and the machine's
+    ceiling.
+    """
+    from ..files import atomic
+    from . import speed
+
+    content = speed.run(arguments.preset, arguments.size, arguments.runs)
+    rows = speed.format_rows(content["rows"])
+    print(f"{content['cpu']}, {content['threads']} threads\n{rows}")
+    if arguments.out:
+        atomic.write_json(arguments.out, content)
+        print(f"Wrote {arguments.out}")
+
+
+@command(
+    "gpu",
+    number("--minutes", 8.0, "to stay inside of"),
+    option("--out", type=Path, help="folder for gpu_*.json of a GPU (default: data/results)"),
+)
+def run_on_gpu(arguments: argparse.Namespace) -> None:
+    """Time and train the paper's network on this machine's GPU; the same command goes on where it
+    stopped. Tiny without a GPU.
+    """
+    from ..files.provenance import RESULTS_FOLDER
+    from . import gpu
+
+    gpu.run(arguments.minutes, arguments.out or RESULTS_FOLDER)
+
+
+def _store(out: Path, content: dict, began: float, seed: int = 0) -> None:
+    from ..files import atomic, provenance
+
+    origin = provenance.facts(seed, time.perf_counter() - began)
+    atomic.write_json(out, {**content, "provenance": origin})
+    print(f"Wrote {out}")

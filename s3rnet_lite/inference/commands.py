@@ -1,0 +1,72 @@
+"""The commands that fuse a pair of one's own, each beside its options."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..files.command_line import SEED, command, number, option, path
+
+
+@command(
+    "fuse",
+    path("--hsi", "LR-HSI: .npy (bands, height, width), .hdr (ENVI), .tif, .mat, .h5"),
+    path("--msi", "HR-MSI: the same, scale times as large"),
+    option(
+        "--checkpoint",
+        required=True,
+        help="trained model (.safetensors), or the name of a shipped one: lite-6bands, ...",
+    ),
+    path("--out", "HR-HSI to write: .npy, or .hdr (ENVI)"),
+    number("--tile", 256, "HR pixels a side of a tile"),
+    option(
+        "--overlap",
+        type=int,
+        help="HR pixels that a tile sees beyond its own (default: as the network needs, "
+        "at most 64)",
+    ),
+    number("--scale", 1.0, "values in the files = scale * [0, 1] data + offset"),
+    number("--offset", 0.0, "see --scale"),
+)
+def fuse(arguments: argparse.Namespace) -> None:
+    """Fuse one LR-HSI and one HR-MSI of any size, tile by tile. A killed run goes on with the same
+    command.
+    """
+    from .. import training
+    from ..files import formats
+    from . import tiled_files
+
+    model = training.load_checkpoint(arguments.checkpoint)
+    pair = formats.open_cube(arguments.hsi), formats.open_cube(arguments.msi)
+    tiles, units = (arguments.tile, arguments.overlap), (arguments.scale, arguments.offset)
+    shape = tiled_files.fuse(model, *pair, arguments.out, *tiles, *units)
+    print(f"Wrote {arguments.out}: {' x '.join(map(str, shape))} (bands x height x width)")
+
+
+@command(
+    "adapt",
+    path("--hsi", "LR-HSI, any units: .hdr (ENVI), .tif, .mat, .h5, .npy"),
+    path("--msi", "HR-MSI of the same footprint"),
+    path("--out", "HR-HSI to write: .npy or .hdr; model, report and picture go beside it"),
+    option("--srf", help="landsat_tm, sentinel2a, or a .csv or .npy file (default: estimated)"),
+    option(
+        "--psf-sigma",
+        type=float,
+        help="standard deviation of the HSI's PSF in HR pixels (default: estimated)",
+    ),
+    number("--steps", 1000, "weight updates"),
+    SEED,
+)
+def adapt(arguments: argparse.Namespace) -> None:
+    """Fuse one pair of your own without ground truth: learn on the pair degraded once more, and
+    report what can be known.
+    """
+    from dataclasses import replace
+
+    from .. import metrics
+    from . import adaptation, report
+
+    config = replace(adaptation.CONFIG, seed=arguments.seed, steps=arguments.steps)
+    pair, known = (arguments.hsi, arguments.msi), (arguments.srf, arguments.psf_sigma)
+    found, written = report.run(*pair, arguments.out, *known, config)
+    print(metrics.format_rows(found.report["held_out"]["scores"]))
+    print(found.report["recommendation"], *(f"Wrote {path}" for path in written), sep="\n")
