@@ -160,7 +160,8 @@ def estimate_noise(y: torch.Tensor) -> torch.Tensor:
     )  # variance over what the other bands leave of it
     if int(singular) or not bool(((dependence > 0) & (dependence < 1e12)).all()):
         raise ValueError(
-            "y: a band is constant or an exact mixture of others, so its noise cannot be told from its signal"
+            "y: a band is constant or an exact mixture of others, so its noise cannot be told from "
+            "its signal"
         )
     return (
         precision @ centred / precision.diagonal()[:, None] * math.sqrt(count / (count - bands))

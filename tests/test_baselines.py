@@ -277,9 +277,7 @@ def test_fusion_beats_bicubic_by_eight_decibels_on_the_real_scene(real, name):
     assert metrics.sam(fused[name], y) < 0.6 * metrics.sam(fused["bicubic"], y)
 
 
-def test_bicubic_beats_bilinear_and_the_methods_that_use_all_msi_bands_at_once_beat_those_that_use_one(
-    real,
-):
+def test_bicubic_beats_bilinear_and_methods_that_use_all_msi_bands_those_that_use_one(real):
     y, fused = real[0], real[-1]
     psnr = {name: metrics.pooled_psnr(fused[name], y) for name in baselines.NAMES}
     assert psnr["bicubic"] > psnr["bilinear"]

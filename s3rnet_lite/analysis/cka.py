@@ -81,7 +81,8 @@ class Accumulator:
             raise ValueError("features: expected at least one layer, got none")
         if len({len(x) for x in chunk.values()}) > 1:
             raise ValueError(
-                f"features: expected the same samples in every layer, got n = { {name: len(x) for name, x in chunk.items()} }"
+                "features: expected the same samples in every layer, got n = "
+                f"{ {name: len(x) for name, x in chunk.items()} }"
             )
         if not self.widths:
             self.widths = widths
@@ -90,7 +91,8 @@ class Accumulator:
             self.sums = next(iter(chunk.values())).new_zeros(size, size)
         if widths != self.widths:
             raise ValueError(
-                f"features: expected the layers and widths of the first chunk, {self.widths}, got {widths}"
+                f"features: expected the layers and widths of the first chunk, {self.widths}, got "
+                f"{widths}"
             )
         moved = [x - self.origin[name] for name, x in chunk.items()]
         norms = [x.square().sum(1, keepdim=True) for x in moved]
@@ -107,7 +109,8 @@ class Accumulator:
         n = int(self.sums[-1, -1]) if self.widths else 0
         if n < (4 if unbiased else 2):
             raise ValueError(
-                f"samples: expected at least {4 if unbiased else 2} (unbiased={unbiased}), got n = {n}"
+                f"samples: expected at least {4 if unbiased else 2} (unbiased={unbiased}), got n = "
+                f"{n}"
             )
         features, layers = sum(self.widths.values()), len(self.widths)
         member = torch.block_diag(*(torch.ones(width, 1) for width in self.widths.values())).to(
@@ -138,7 +141,8 @@ class Accumulator:
         ]
         if flat:
             raise ValueError(
-                f"{', '.join(flat)}: expected features that vary over the samples, got constant ones (or too few that differ)"
+                f"{', '.join(flat)}: expected features that vary over the samples, got constant "
+                "ones (or too few that differ)"
             )
         return hsic / torch.outer(spread.sqrt(), spread.sqrt())
 
@@ -180,11 +184,13 @@ def _check(name: str, x: torch.Tensor) -> torch.Tensor:
         raise TypeError(f"{name}: expected a floating-point torch.Tensor, got {found}")
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(
-            f"{name}: expected shape (n, p), samples x features, none of them 0, got {tuple(x.shape)}"
+            f"{name}: expected shape (n, p), samples x features, none of them 0, got "
+            f"{tuple(x.shape)}"
         )
     if not bool(torch.isfinite(x).all()):
         raise ValueError(
-            f"{name}: expected finite values, got {int((~torch.isfinite(x)).sum())} NaN or infinite ones"
+            f"{name}: expected finite values, got {int((~torch.isfinite(x)).sum())} NaN or "
+            "infinite ones"
         )
     return x.detach()
 

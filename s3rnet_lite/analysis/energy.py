@@ -40,7 +40,8 @@ def channel_energy(features: torch.Tensor) -> torch.Tensor:
     squares = features.detach().double().square().movedim(-3, 0).flatten(1).sum(1)
     if not squares.sum() > 0:
         raise ValueError(
-            f"features: expected some value other than zero, got zeros only (shape {tuple(features.shape)})"
+            "features: expected some value other than zero, got zeros only (shape "
+            f"{tuple(features.shape)})"
         )
     return squares / squares.sum()
 

@@ -52,7 +52,7 @@ def index() -> str:
         question = re.search(r"^\*\*Question\.\*\* (.+)$", head, re.MULTILINE)[1]
         seconds = f"{notebook.metadata['measured_seconds']} s"
         rows.append([f"[{title}](notebooks/{path.name})", question, seconds])
-    return table(["chapter", "question", "run time"], rows, 2)
+    return table(["chapter", "question", "on two cores"], rows, 2)
 
 
 def findings() -> str:
@@ -73,8 +73,9 @@ def _three_psnrs() -> str:
     shipped = read("lite_6bands.json")["networks"][0]
     low, middle, high = sorted(value for key, value in shipped.items() if key.endswith("_peak"))
     return (
-        f"**One image has {low:.2f}, {middle:.2f} or {high:.2f} dB**, by the definition of PSNR. "
-        "Chapter [02](notebooks/02_metrics_and_baselines.ipynb) shows rankings that change with it."
+        f"**One image has {low:.2f}, {middle:.2f} or {high:.2f} dB**, by the definition of PSNR "
+        "(the shipped model's, six bands). Chapter [02](notebooks/02_metrics_and_baselines.ipynb) "
+        "shows rankings that change with it."
     )
 
 

@@ -43,7 +43,9 @@ for another place, season or sensor.
 
 {scores()}
 
-The noise ceiling is what a noise-free image would score against this noisy reference.
+Bands are those of the HR-MSI. The noise ceiling is what a noise-free image would score against this
+noisy reference, uncertain by about 2 dB.
+
 Chapters [00](../../notebooks/00_start_here.ipynb) and [06](../../notebooks/06_training.ipynb);
 `make results` repeats it.
 
@@ -131,10 +133,10 @@ def scores() -> str:
             "detail injection (regression of the training region)": known[TRAINED_CLOSED_FORM],
             "the same, injected twice: the model's own skip": known[SKIP_ALONE],
             f"S³RNet `lite`, {len(stored['networks'])} seeds": stored["summary"],
-            "noise ceiling (about 2 dB)": stored["noise_ceiling"],
+            "noise ceiling": stored["noise_ceiling"],
         }
-        rows += [[f"{bands} bands", name, *_cells(entry)] for name, entry in entries.items()]
-    return table(["HR-MSI", "method", *(head for head, _ in COLUMNS.values())], rows, 2)
+        rows += [[str(bands), name, *_cells(entry)] for name, entry in entries.items()]
+    return table(["bands", "method", *(head for head, _ in COLUMNS.values())], rows, 2)
 
 
 def mean_and_deviation(value: dict[str, float], digits: int = 2) -> str:

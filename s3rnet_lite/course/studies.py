@@ -24,8 +24,8 @@ def read(name: str) -> dict:
 
 
 def title(network: str) -> str:
-    """The network's name as Table I prints it."""
-    return comparison.table1()[network]["title"].split(" (")[0]
+    """The network's name as the paper prints it."""
+    return comparison.table1()[network]["title"].split(" (")[0].replace("S3RNet", "S³RNet")
 
 
 def skip_alone(bands: int) -> float:

@@ -108,7 +108,8 @@ def run(config: TrainingConfig = adaptation.CONFIG) -> dict:
 
 def format_row(row: dict) -> str:
     lines = [
-        f"\n{row['scene']}, LR-HSI with {row['snr_db'] or 'no'} dB of noise: rank correlation {row['rank_correlation']:.2f}"
+        f"\n{row['scene']}, LR-HSI with {row['snr_db'] or 'no'} dB of noise: rank correlation "
+        f"{row['rank_correlation']:.2f}"
     ]
     lines += [
         f"{name:22}" + "".join(f"{value:10.3f}" for value in scores.values())

@@ -22,7 +22,7 @@ NETWORKS = (
     "fusion_mamba",
 )
 RECIPES = ("common", "published")
-NOISES = ("bare", "published", "denoised")
+NOISES = ("bare", "published", "denoised", "common")
 SEEDS = "trainings of each network, seeds 0, 1, ..."
 SECONDS = number("--seconds", 60.0, "CPU time of each training on one thread")
 WORKERS = number("--workers", 2, "trainings at a time")

@@ -137,7 +137,8 @@ def search(network: str, recipe_name: str, budget_seconds: float, folder: Path =
         stored = json.loads(path.read_text())
         if stored["budget_cpu_seconds"] != budget_seconds:
             raise ValueError(
-                f"budget: expected {stored['budget_cpu_seconds']} CPU-seconds, as for {path}, got {budget_seconds}"
+                f"budget: expected {stored['budget_cpu_seconds']} CPU-seconds, as for {path}, got "
+                f"{budget_seconds}"
             )
         return stored
     torch.set_num_threads(1)
@@ -303,20 +304,23 @@ def format_table(runs: list[dict], msi_bands: int) -> str:
         return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if row["seeds"] > 1 else "")
 
     lines = [
-        f"| {msi_bands} MSI bands | parameters | steps | common recipe: PSNR | band-mean PSNR | SAM | ERGAS | as published: PSNR | SAM "
+        f"| {msi_bands} MSI bands | parameters | steps | common recipe: PSNR | band-mean PSNR | "
+        "SAM | ERGAS | as published: PSNR | SAM "
         "| Table I: PSNR | SAM |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in sorted(common, key=lambda name: -common[name]["psnr_pooled_scene_peak"][0]):
         row, own = common[name], published.get(name)
         lines.append(
-            f"| {printed[name]['title'].split(' (')[0]} | {row['parameters']:,} | {row['steps']:,} | "
+            f"| {printed[name]['title'].split(' (')[0]} | {row['parameters']:,} | {row['steps']:,} "
+            "| "
             + " | ".join(
                 cell(row, metric, digits)
                 for metric, digits in zip(METRICS, (2, 2, 3, 3), strict=True)
             )
             + f" | {cell(own, METRICS[0], 2)} | {cell(own, 'sam_degrees', 3)}"
-            + f" | {printed[name][f'psnr_{msi_bands}bands']:.2f} | {printed[name][f'sam_{msi_bands}bands']:.3f} |"
+            + f" | {printed[name][f'psnr_{msi_bands}bands']:.2f}"
+            + f" | {printed[name][f'sam_{msi_bands}bands']:.3f} |"
         )
     return "\n".join(lines)
 

@@ -126,7 +126,8 @@ def run(minutes: float, out: Path = provenance.RESULTS_FOLDER, work: Path = WORK
     size, out = (FULL, Path(out)) if device.type == "cuda" else (TINY, work)
     if device.type == "cpu":
         print(
-            f"No CUDA GPU here: the same path at tiny size. Its results are worth nothing and go to {out}."
+            "No CUDA GPU here: the same path at tiny size. Its results are worth nothing and go "
+            f"to {out}."
         )
     print(", ".join(f"{name} {value}" for name, value in describe(device).items()))
     call = Call(

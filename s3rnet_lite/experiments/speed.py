@@ -249,15 +249,18 @@ def cpu_name() -> str:
 def format_rows(rows: list[dict]) -> str:
     """A table to read."""
     lines = [
-        f"{'preset':8}{'what':15}{'plain s':>9}{'fast s':>9}{'ratio':>7}  (of pairs)      share of ceiling  memory growth"
+        f"{'preset':8}{'what':15}{'plain s':>9}{'fast s':>9}{'ratio':>7}  (of pairs)      share of "
+        "ceiling  memory growth"
     ]
     for row in rows:
         seconds, ratio = row["seconds"], row["ratio"]
-        line = f"{row['preset']:8}{row['what']:15}{seconds['plain']:9.3f}{seconds['fast']:9.3f}{ratio['median']:7.2f}"
+        line = f"{row['preset']:8}{row['what']:15}{seconds['plain']:9.3f}{seconds['fast']:9.3f}"
+        line += f"{ratio['median']:7.2f}"
         line += f"  ({ratio['lowest']:.2f} to {ratio['highest']:.2f})"
         if row["what"] == "forward":
             share, growth = row["share_of_convolution_ceiling"], row["memory_growth_bytes"]
-            line += f"  {share['plain']:5.0%} -> {share['fast']:.0%}      {growth['plain'] / 2**20:.0f} -> {growth['fast'] / 2**20:.0f} MiB"
+            line += f"  {share['plain']:5.0%} -> {share['fast']:.0%}      "
+            line += f"{growth['plain'] / 2**20:.0f} -> {growth['fast'] / 2**20:.0f} MiB"
         lines.append(line)
     return "\n".join(lines)
 

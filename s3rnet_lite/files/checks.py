@@ -22,7 +22,8 @@ def check_cube(
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(
-            f"{name}: expected floating-point values in [0, 1], got dtype {x.dtype}; convert and scale first"
+            f"{name}: expected floating-point values in [0, 1], got dtype {x.dtype}; convert and "
+            "scale first"
         )
     if x.ndim < 3:
         raise ValueError(f"{name}: expected shape (..., C, H, W), got {tuple(x.shape)}")
@@ -30,7 +31,8 @@ def check_cube(
         raise ValueError(f"{name}: expected a non-empty image, got shape {tuple(x.shape)}")
     if channels is not None and x.shape[-3] != channels:
         raise ValueError(
-            f"{name}: expected {channels} bands on axis -3, got {x.shape[-3]} (shape {tuple(x.shape)})"
+            f"{name}: expected {channels} bands on axis -3, got {x.shape[-3]} (shape "
+            f"{tuple(x.shape)})"
         )
     if not finite or x.is_meta or torch.compiler.is_compiling():
         return x
@@ -38,7 +40,8 @@ def check_cube(
     # for doubtful cases
     if not bool(torch.isfinite(x.sum())) and not bool(torch.isfinite(x).all()):
         raise ValueError(
-            f"{name}: expected finite values, got {int((~torch.isfinite(x)).sum())} NaN or infinite ones"
+            f"{name}: expected finite values, got {int((~torch.isfinite(x)).sum())} NaN or "
+            "infinite ones"
         )
     return x
 
@@ -55,10 +58,12 @@ def check_pair(
     check_cube("x_m", x_m, msi_bands)
     if x_h.shape[:-3] != x_m.shape[:-3]:
         raise ValueError(
-            f"x_h and x_m: expected equal batch sizes, got {tuple(x_h.shape[:-3])} and {tuple(x_m.shape[:-3])}"
+            f"x_h and x_m: expected equal batch sizes, got {tuple(x_h.shape[:-3])} and "
+            f"{tuple(x_m.shape[:-3])}"
         )
     expected = (x_h.shape[-2] * scale, x_h.shape[-1] * scale)
     if tuple(x_m.shape[-2:]) != expected:
         raise ValueError(
-            f"x_m: expected height and width {expected}, {scale} times those of x_h {tuple(x_h.shape[-2:])}, got {tuple(x_m.shape[-2:])}"
+            f"x_m: expected height and width {expected}, {scale} times those of x_h "
+            f"{tuple(x_h.shape[-2:])}, got {tuple(x_m.shape[-2:])}"
         )

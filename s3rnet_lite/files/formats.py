@@ -75,7 +75,8 @@ class CubeFile:
             ) from error
         if chosen.ndim != 1 or not len(chosen):
             raise ValueError(
-                f"bands: expected a list, a mask or a slice that takes at least one band, got {bands!r}"
+                "bands: expected a list, a mask or a slice that takes at least one band, got "
+                f"{bands!r}"
             )
         with readers.naming(self.path):
             numbers = self._cut(chosen, *window)
@@ -118,7 +119,8 @@ def open_cube(path: str | Path, variable: str | None = None, wavelengths_nm=None
     reader = readers.READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(
-            f"{path}: expected a file that ends in {', '.join(readers.READERS)} (of an ENVI image, name the .hdr)"
+            f"{path}: expected a file that ends in {', '.join(readers.READERS)} (of an ENVI image, "
+            "name the .hdr)"
         )
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -132,7 +134,8 @@ def open_cube(path: str | Path, variable: str | None = None, wavelengths_nm=None
     shape, dtype = found["shape"], found.pop("dtype")
     if dtype.kind not in "iuf":
         raise ValueError(
-            f"{path}: expected real numbers, got {'complex or compound ones' if dtype.kind in 'cV' else dtype}"
+            f"{path}: expected real numbers, got "
+            f"{'complex or compound ones' if dtype.kind in 'cV' else dtype}"
         )
     if 0 in shape:
         raise ValueError(f"{path}: expected a non-empty image, got shape {shape}")
@@ -151,7 +154,8 @@ def open_cube(path: str | Path, variable: str | None = None, wavelengths_nm=None
             len(values) != shape[0] or not (np.isfinite(values) & (values > 0)).all()
         ):
             raise ValueError(
-                f"{path}: {name}: expected {shape[0]} positive values, one a band, got {len(values)}: {values}"
+                f"{path}: {name}: expected {shape[0]} positive values, one a band, got "
+                f"{len(values)}: {values}"
             )
     return CubeFile(path=path, **found)
 
@@ -216,7 +220,8 @@ def reopen_cube(path: str | Path) -> np.memmap:
         if path.with_suffix(".img").exists() and ENVI_LAYOUT.items() <= header.items():
             return np.memmap(path.with_suffix(".img"), "<f4", "r+", shape=shape)
     raise ValueError(
-        f"{path}: expected a file made by create_cube: .npy, float32, or .hdr with an .img, float32, bsq"
+        f"{path}: expected a file made by create_cube: .npy, float32, or .hdr with an .img, "
+        "float32, bsq"
     )
 
 

@@ -52,7 +52,8 @@ def naming(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(
-            f"{path}: damaged, truncated or not what its ending says ({type(error).__name__}: {error})"
+            f"{path}: damaged, truncated or not what its ending says ({type(error).__name__}: "
+            f"{error})"
         ) from error
 
 
@@ -93,7 +94,8 @@ def read_envi(path: Path, given, variable: str | None) -> dict:
             image = envi.open(str(path))
         except envi.EnviDataFileNotFoundError as error:
             raise FileNotFoundError(
-                f"{path}: no data file beside the header (same name, without ending or with .img, .dat, ...)"
+                f"{path}: no data file beside the header (same name, without ending or with .img, "
+                ".dat, ...)"
             ) from error
     if isinstance(image, envi.SpectralLibrary):
         raise ValueError(f"{path}: expected an image, got a spectral library")
@@ -104,13 +106,15 @@ def read_envi(path: Path, given, variable: str | None) -> dict:
     )
     if min(*shape, image.offset + 1) < 1:
         raise ValueError(
-            f"{path}: expected positive bands, lines and samples and no negative header offset, got {shape}, {image.offset}"
+            f"{path}: expected positive bands, lines and samples and no negative header offset, "
+            f"got {shape}, {image.offset}"
         )
     expected = image.offset + image.nbands * image.nrows * image.ncols * dtype.itemsize
     size = Path(image.filename).stat().st_size
     if size < expected:
         raise ValueError(
-            f"{image.filename}: truncated: by its header it should have {expected} bytes, it has {size}"
+            f"{image.filename}: truncated: by its header it should have {expected} bytes, it has "
+            f"{size}"
         )
     stored = tuple(dict(zip("CHW", shape, strict=True))[axis] for axis in axes)
 
@@ -325,7 +329,8 @@ def _find_image(
         raise ValueError(f"variable: {path} has no {variable!r}; it holds {listed(arrays)}")
     if not images or variable not in [None, *images]:
         raise ValueError(
-            f"{path}: expected numbers with three axes in {variable or 'one of its arrays'}; it holds {listed(arrays)}"
+            f"{path}: expected numbers with three axes in {variable or 'one of its arrays'}; it "
+            f"holds {listed(arrays)}"
         )
     if variable is None and len(images) > 1:
         raise ValueError(
@@ -341,7 +346,8 @@ def _find_image(
         fitting = [axis for axis, length in enumerate(lengths) if length == len(centres)]
         if len(fitting) != 1:
             raise ValueError(
-                f"{path}: {name}: expected one axis of {lengths} to be as long as the {len(centres)} wavelengths_nm, so that it holds "
+                f"{path}: {name}: expected one axis of {lengths} to be as long as the "
+                f"{len(centres)} wavelengths_nm, so that it holds "
                 f"the bands; {len(fitting)} axes are"
             )
         axes = ("CHW", "HCW", "HWC")[fitting[0]]
@@ -378,7 +384,8 @@ def _find_wavelengths(
     if len(fitting) != 1:
         listing = ", ".join(f"{name} ({len(values)})" for name, values in centres.items())
         raise ValueError(
-            f"{path}: expected one vector of wavelengths as long as an axis of {lengths}, got {listing}; give wavelengths_nm"
+            f"{path}: expected one vector of wavelengths as long as an axis of {lengths}, got "
+            f"{listing}; give wavelengths_nm"
         )
     values = centres[fitting[0]]
     attributes = getattr(arrays[fitting[0]], "attrs", {})
@@ -402,7 +409,8 @@ def _nanometres_per_unit(path: Path, values: np.ndarray, unit: str | bytes | Non
             return factor
     span = f"{values.min():g} to {values.max():g}"
     raise ValueError(
-        f"{path}: wavelengths: expected nanometers or micrometers, got {span} with unit {unit!r}; give wavelengths_nm"
+        f"{path}: wavelengths: expected nanometers or micrometers, got {span} with unit {unit!r}; "
+        "give wavelengths_nm"
     )
 
 

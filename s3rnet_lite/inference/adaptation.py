@@ -182,7 +182,8 @@ def split(height: int, width: int, scale: int) -> tuple[tuple[slice, slice], tup
     shorter, longer = sorted((height // scale, width // scale))
     if shorter < 3 or longer < 6 or min(height, width) < 8:
         raise ValueError(
-            f"x_h: {height} x {width} pixels are too few to be degraded {scale} times once more and divided into training and held-out "
+            f"x_h: {height} x {width} pixels are too few to be degraded {scale} times once more "
+            "and divided into training and held-out "
             f"pixels; at least {max(3 * scale, 8)} x {6 * scale} are needed"
         )
     held_out = round(HELD_OUT_SHARE * longer)
@@ -222,13 +223,17 @@ def check_alignment(alignment: calibration.Alignment) -> None:
     """
     if alignment.correlation < LEAST_CORRELATION:
         raise ValueError(
-            f"x_h, x_m: expected images of the same place, but they hardly correlate at any shift (squared correlation "
-            f"{alignment.correlation:.2f}, at least {LEAST_CORRELATION} expected); is one of them flipped, turned or of another footprint?"
+            "x_h, x_m: expected images of the same place, but they hardly correlate at any shift "
+            "(squared correlation "
+            f"{alignment.correlation:.2f}, at least {LEAST_CORRELATION} expected); is one of them "
+            "flipped, turned or of another footprint?"
         )
     if max(abs(alignment.rows), abs(alignment.columns)) > LARGEST_SHIFT:
         raise ValueError(
-            f"x_m: expected to be aligned with x_h to {LARGEST_SHIFT} HR pixels, but its content lies {alignment.rows:+.2f} rows (down) "
-            f"and {alignment.columns:+.2f} columns (right) of HR pixels away from where x_h has it; register the pair first"
+            f"x_m: expected to be aligned with x_h to {LARGEST_SHIFT} HR pixels, but its content "
+            f"lies {alignment.rows:+.2f} rows (down) "
+            f"and {alignment.columns:+.2f} columns (right) of HR pixels away from where x_h has "
+            "it; register the pair first"
         )
 
 
@@ -333,13 +338,19 @@ def _recommend(ranking: list[str], scores: dict) -> str:
     psnr = {name: scores[name]["psnr_pooled_scene_peak"] for name in ranking}
     best, second = ranking[:2]
     if best == NETWORK:
-        verdict = f"On the held-out pixels the network is best: {psnr[best]:.2f} dB, next {second} with {psnr[second]:.2f} dB."
+        verdict = (
+            f"On the held-out pixels the network is best: {psnr[best]:.2f} dB, next {second} with "
+            f"{psnr[second]:.2f} dB."
+        )
     else:
         verdict = (
-            f"On the held-out pixels {best} is better than the network: {psnr[best]:.2f} against {psnr[NETWORK]:.2f} dB. Prefer it to the "
-            "fused image, which is the network's."
+            f"On the held-out pixels {best} is better than the network: {psnr[best]:.2f} against "
+            f"{psnr[NETWORK]:.2f} dB. Prefer it to the fused image, which is the network's."
         )
-    return f"{verdict} They are pixels of the pair degraded once more: the finer detail of full resolution can change a close order."
+    return (
+        f"{verdict} They are pixels of the pair degraded once more: the finer detail of full "
+        "resolution can change a close order."
+    )
 
 
 def _ends(part: slice) -> list[int]:

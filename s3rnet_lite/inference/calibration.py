@@ -71,12 +71,15 @@ def find_scale(x_h: torch.Tensor, x_m: torch.Tensor, scale: int | None = None) -
     found = fine_height // height
     if found < 2 or (fine_height, fine_width) != (found * height, found * width):
         raise ValueError(
-            f"x_m: expected height and width the same whole number of times those of x_h ({height} x {width}), at least twice, got "
-            f"{fine_height} x {fine_width}: ratios {fine_height / height:g} and {fine_width / width:g}; crop both to one footprint"
+            f"x_m: expected height and width the same whole number of times those of x_h ({height} "
+            f"x {width}), at least twice, got "
+            f"{fine_height} x {fine_width}: ratios {fine_height / height:g} and "
+            f"{fine_width / width:g}; crop both to one footprint"
         )
     if scale is not None and scale != found:
         raise ValueError(
-            f"scale: {scale} was given, but the sizes {height} x {width} and {fine_height} x {fine_width} say {found}"
+            f"scale: {scale} was given, but the sizes {height} x {width} and {fine_height} x "
+            f"{fine_width} say {found}"
         )
     return found
 
@@ -213,7 +216,8 @@ def fit_gains(srf: torch.Tensor, x_h: torch.Tensor, x_m_low: torch.Tensor) -> Re
     gain = (seen * msi).sum(1, keepdims=True) / np.square(seen).sum(1, keepdims=True)
     if not (gain > 0).all():
         raise ValueError(
-            f"srf: MSI {_bands(gain)} falls where its SRF says that it rises; is the order of the bands right?"
+            f"srf: MSI {_bands(gain)} falls where its SRF says that it rises; is the order of the "
+            "bands right?"
         )
     return _response(weights, gain, hsi, msi)
 

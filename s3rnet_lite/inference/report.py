@@ -106,8 +106,10 @@ def check_footprints(hsi: formats.CubeFile, msi: formats.CubeFile) -> None:
     apart = (np.array(ours) - np.array(theirs)) / pixel
     if (abs(apart) > adaptation.LARGEST_SHIFT).any():
         raise ValueError(
-            f"{hsi.path} and {msi.path}: expected one footprint, but by their georeferences left, top, right and bottom edges lie "
-            f"{', '.join(f'{value:+.2f}' for value in apart)} HR pixels apart; crop or resample both to the same area"
+            f"{hsi.path} and {msi.path}: expected one footprint, but by their georeferences left, "
+            "top, right and bottom edges lie "
+            f"{', '.join(f'{value:+.2f}' for value in apart)} HR pixels apart; crop or resample "
+            "both to the same area"
         )
 
 
@@ -123,7 +125,8 @@ def read_srf(
     if source in SENSORS:
         if wavelengths_nm is None:
             raise ValueError(
-                f"srf: {source} needs wavelengths in the HSI file; give a file of numbers, or leave it to be estimated"
+                f"srf: {source} needs wavelengths in the HSI file; give a file of numbers, or "
+                "leave it to be estimated"
             )
         if source == "landsat_tm":
             return sensors.landsat_tm(wavelengths_nm, msi_bands, fwhm_nm)
@@ -151,7 +154,8 @@ def read_srf(
         or not (srf.sum(1) > 0).all()
     ):
         raise ValueError(
-            f"{path}: expected {msi_bands} rows (MSI bands) of {hsi_bands} finite numbers (good HSI bands) with positive sums, "
+            f"{path}: expected {msi_bands} rows (MSI bands) of {hsi_bands} finite numbers (good "
+            "HSI bands) with positive sums, "
             f"got shape {srf.shape}"
         )
     return torch.from_numpy(srf / srf.sum(1, keepdims=True)).float()

@@ -136,7 +136,8 @@ def _resume(
     )
     if changed:
         raise ValueError(
-            f"{folder}: holds an unfinished fusion of another kind ({changed}); repeat its command, or delete the folder"
+            f"{folder}: holds an unfinished fusion of another kind ({changed}); repeat its "
+            "command, or delete the folder"
         )
     moments = (
         None if notes["moments"] is None else torch.tensor(notes["moments"], dtype=torch.float64)

@@ -363,7 +363,8 @@ def _scan(name: str, x, trained_on: float, windows: list[tuple[slice, slice]]) -
         largest = np.fmax.reduce(np.abs(window), axis=None)  # passes over NaN
         if largest > PLAUSIBLE * trained_on:
             raise ValueError(
-                f"{name}: expected floating-point values as the model was trained on, in [0, 1] or to about {trained_on:.2g}, "
+                f"{name}: expected floating-point values as the model was trained on, in [0, 1] or "
+                f"to about {trained_on:.2g}, "
                 f"got {largest:g}; scale first (--scale, --offset)"
             )
     if not any_data:

@@ -48,7 +48,7 @@ class ChannelAttention(nn.Module):
         return self.to_out(mixed.flatten(1, 2).unflatten(2, f_v.shape[2:]))
 
     def logits(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        """What the softmax sees: projected features (B, heads*d, H, W), twice, to (B, heads, d, d)."""
+        """What the softmax sees: two projected features (B, heads*d, H, W) -> (B, heads, d, d)."""
         q, k = self.split_heads(q), self.split_heads(k)
         if self.normalise:
             return F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * self.temperature

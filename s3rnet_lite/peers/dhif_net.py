@@ -96,7 +96,8 @@ class DHIFNet(nn.Module):
             raise ValueError(f"taps: expected an odd number, got {taps}")
         if len(encoder) != len(decoder) + 1:
             raise ValueError(
-                f"decoder: expected {len(encoder) - 1} widths, one fewer than the encoder's, got {decoder}"
+                f"decoder: expected {len(encoder) - 1} widths, one fewer than the encoder's, got "
+                f"{decoder}"
             )
         self.hsi_bands, self.msi_bands, self.scale = hsi_bands, msi_bands, scale
         self.global_skip = global_skip

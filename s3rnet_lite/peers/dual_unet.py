@@ -88,7 +88,8 @@ class DualUNet(nn.Module):
         if not len(hsi_widths) == len(msi_widths) == len(hsi_decoder) + 1 == len(msi_decoder) + 1:
             depths = [len(widths) for widths in (hsi_widths, msi_widths, hsi_decoder, msi_decoder)]
             raise ValueError(
-                f"expected as many hsi_widths as msi_widths, and one fewer for both decoders, got {depths}"
+                "expected as many hsi_widths as msi_widths, and one fewer for both decoders, got "
+                f"{depths}"
             )
         self.hsi_bands, self.msi_bands, self.scale = hsi_bands, msi_bands, scale
         self.align_corners, self.global_skip = align_corners, global_skip

@@ -74,7 +74,8 @@ class FusFormer(nn.Module):
             raise ValueError(f"width: expected a multiple of heads {heads}, got {width}")
         if set(blocks) - set("AF"):
             raise ValueError(
-                f"blocks: expected the letters A (attention) and F (perceptron) only, got {blocks!r}"
+                "blocks: expected the letters A (attention) and F (perceptron) only, got "
+                f"{blocks!r}"
             )
         self.hsi_bands, self.msi_bands, self.scale = hsi_bands, msi_bands, scale
         self.tile, self.overlap, self.global_skip = tile, overlap, global_skip

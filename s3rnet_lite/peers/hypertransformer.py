@@ -162,7 +162,8 @@ class HyperTransformer(nn.Module):
         super().__init__()
         if scale != 4:
             raise ValueError(
-                f"scale: HyperTransformer's pyramid has the sizes 1, 1/2 and 1/4, so expected 4, got {scale}"
+                "scale: HyperTransformer's pyramid has the sizes 1, 1/2 and 1/4, so expected 4, "
+                f"got {scale}"
             )
         self.hsi_bands, self.msi_bands, self.scale, self.lr_size = (
             hsi_bands,
@@ -196,7 +197,8 @@ class HyperTransformer(nn.Module):
         check_pair(x_h, x_m, self.scale, self.hsi_bands, self.msi_bands)
         if self.lr_size is not None and tuple(x_h.shape[-2:]) != (self.lr_size, self.lr_size):
             raise ValueError(
-                f"x_h: this multi-head HyperTransformer was built for {self.lr_size} x {self.lr_size} pixels (lr_size), "
+                f"x_h: this multi-head HyperTransformer was built for {self.lr_size} x "
+                f"{self.lr_size} pixels (lr_size), "
                 f"got {x_h.shape[-2]} x {x_h.shape[-1]}; lr_size=None takes any size"
             )
         blurred = F.interpolate(x_m, size=x_h.shape[-2:], mode="bilinear", align_corners=False)

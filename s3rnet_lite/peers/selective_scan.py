@@ -51,7 +51,8 @@ def selective_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) ->
     """
     if u.ndim != 4 or a.ndim != 3 or 0 in (*u.shape, *a.shape):
         raise ValueError(
-            f"u, a: expected non-empty shapes (G, batch, L, D) and (G, D, N), got {tuple(u.shape)} and {tuple(a.shape)}"
+            f"u, a: expected non-empty shapes (G, batch, L, D) and (G, D, N), got {tuple(u.shape)} "
+            f"and {tuple(a.shape)}"
         )
     states = (*u.shape[:3], a.shape[2])
     shapes = {
@@ -63,7 +64,8 @@ def selective_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) ->
     for name, (tensor, expected) in shapes.items():
         if tuple(tensor.shape) != expected:
             raise ValueError(
-                f"{name}: expected shape {expected} beside u {tuple(u.shape)}, got {tuple(tensor.shape)}"
+                f"{name}: expected shape {expected} beside u {tuple(u.shape)}, got "
+                f"{tuple(tensor.shape)}"
             )
     inputs = (u, delta, a, b, c)
     dtype = torch.float64 if all(x.dtype == torch.float64 for x in inputs) else torch.float32

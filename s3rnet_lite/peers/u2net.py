@@ -75,7 +75,8 @@ class U2Net(nn.Module):
         super().__init__()
         if scale % 4 or tile % 4:
             raise ValueError(
-                f"scale and tile: expected multiples of 4, as both U-Nets halve the image twice, got {scale} and {tile}"
+                "scale and tile: expected multiples of 4, as both U-Nets halve the image twice, "
+                f"got {scale} and {tile}"
             )
         if width % head_channels:
             raise ValueError(

@@ -61,7 +61,8 @@ class Degradation:
             or srf.numel() == 0
         ):
             raise TypeError(
-                f"srf: expected a non-empty floating-point tensor (M, C), got {srf if srf is None else type(srf).__name__}"
+                "srf: expected a non-empty floating-point tensor (M, C), got "
+                f"{srf if srf is None else type(srf).__name__}"
             )
         if not torch.allclose(
             srf.sum(1), torch.ones(1, dtype=srf.dtype, device=srf.device), atol=1e-4
@@ -152,7 +153,8 @@ class Degradation:
             "srf": self.srf.tolist(),
             "snr_db": self.snr_db,
             "msi_snr_db": self.msi_snr_db,
-            "noise": "white Gaussian, sigma = sqrt(mean(x^2) / 10^(SNR/10)) over each whole image on [0, 1] data",
+            "noise": "white Gaussian, sigma = sqrt(mean(x^2) / 10^(SNR/10)) over each whole image "
+            "on [0, 1] data",
             "seed": self.seed,
         }
 
@@ -222,7 +224,8 @@ def blur_and_decimate_matrix(length: int, sigma: float, scale: int) -> np.ndarra
     pad = (len(taps) - scale) // 2
     if length % scale or length <= pad:
         raise ValueError(
-            f"y: expected height and width divisible by the scale {scale} and at least {pad + 1} (PSF), got {length}"
+            f"y: expected height and width divisible by the scale {scale} and at least {pad + 1} "
+            f"(PSF), got {length}"
         )
     matrix = np.zeros((length // scale, length))
     for i in range(length // scale):

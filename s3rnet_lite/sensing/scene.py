@@ -39,13 +39,15 @@ class Scene:
         for name in ("wavelengths_nm", "fwhm_nm"):
             if tuple(getattr(self, name).shape) != (self.cube.shape[0],):
                 raise ValueError(
-                    f"{name}: expected shape ({self.cube.shape[0]},), one value a band, got {tuple(getattr(self, name).shape)}"
+                    f"{name}: expected shape ({self.cube.shape[0]},), one value a band, got "
+                    f"{tuple(getattr(self, name).shape)}"
                 )
         if self.valid is not None and (
             self.valid.shape != self.cube.shape[1:] or self.valid.dtype != torch.bool
         ):
             raise ValueError(
-                f"valid: expected shape {tuple(self.cube.shape[1:])} of bool, got {tuple(self.valid.shape)} of {self.valid.dtype}"
+                f"valid: expected shape {tuple(self.cube.shape[1:])} of bool, got "
+                f"{tuple(self.valid.shape)} of {self.valid.dtype}"
             )
 
     def crop(self, rows: slice, columns: slice, name: str) -> Scene:

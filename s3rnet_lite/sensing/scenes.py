@@ -61,12 +61,14 @@ def load(
     if widths is None:
         if len(centres) < 2:
             raise ValueError(
-                f"fwhm_nm: {path} holds no width, and one band has no distance to guess it from; give it"
+                f"fwhm_nm: {path} holds no width, and one band has no distance to guess it from; "
+                "give it"
             )
         widths = np.full(len(centres), np.median(np.diff(np.sort(centres))))
     if widths.shape != centres.shape or not (widths > 0).all():
         raise ValueError(
-            f"fwhm_nm: expected {len(centres)} positive widths, one a band, got {widths} of shape {widths.shape}"
+            f"fwhm_nm: expected {len(centres)} positive widths, one a band, got {widths} of shape "
+            f"{widths.shape}"
         )
     bands = np.flatnonzero(file.good_bands)
     if not len(bands):
@@ -77,11 +79,13 @@ def load(
     filled = finite.any((1, 2))
     if not filled.any():
         raise ValueError(
-            f"{path}: expected data, got none in the window of {cube.shape[1]}x{cube.shape[2]} pixels"
+            f"{path}: expected data, got none in the window of {cube.shape[1]}x{cube.shape[2]} "
+            "pixels"
         )
     if not filled.all():
         warnings.warn(
-            f"{path}: bands without any data are left out: {bands[~filled].tolist()} (counted from 0)",
+            f"{path}: bands without any data are left out: {bands[~filled].tolist()} (counted from "
+            "0)",
             stacklevel=2,
         )
         cube, finite, bands = cube[filled], finite[filled], bands[filled]

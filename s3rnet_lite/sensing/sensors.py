@@ -138,8 +138,10 @@ def _srf(
         if share < MINIMUM_COVERAGE:
             half = response_nm[response > response.max() / 2]
             raise ValueError(
-                f"wavelengths_nm: {sensor} band {band} ({half[0]:.0f}-{half[-1]:.0f} nm) has no support among the HSI "
-                f"bands ({share:.1%} of its response covered, at least {MINIMUM_COVERAGE:.0%} needed)"
+                f"wavelengths_nm: {sensor} band {band} ({half[0]:.0f}-{half[-1]:.0f} nm) has no "
+                "support among the HSI "
+                f"bands ({share:.1%} of its response covered, at least {MINIMUM_COVERAGE:.0%} "
+                "needed)"
             )
     return torch.from_numpy(weights / weights.sum(1, keepdims=True)).float()
 
@@ -153,18 +155,21 @@ def _overlaps(
     centres = np.asarray(wavelengths_nm, dtype=float)
     if centres.ndim != 1 or centres.size < 2 or not np.isfinite(centres).all():
         raise ValueError(
-            f"wavelengths_nm: expected at least two finite values on one axis, got shape {centres.shape}"
+            "wavelengths_nm: expected at least two finite values on one axis, got shape "
+            f"{centres.shape}"
         )
     if centres.min() < 100 or centres.max() > 20_000:
         raise ValueError(
-            f"wavelengths_nm: expected nanometres (100 to 20000), got {centres.min():g} to {centres.max():g}"
+            f"wavelengths_nm: expected nanometres (100 to 20000), got {centres.min():g} to "
+            f"{centres.max():g}"
         )
     if fwhm_nm is None:
         fwhm_nm = np.median(np.diff(np.sort(centres)))
     sigma = np.asarray(fwhm_nm, dtype=float) / np.sqrt(8 * np.log(2))
     if sigma.shape not in ((), centres.shape) or not (np.isfinite(sigma) & (sigma > 0)).all():
         raise ValueError(
-            f"fwhm_nm: expected {centres.size} positive, finite widths in nanometres, got shape {sigma.shape}"
+            f"fwhm_nm: expected {centres.size} positive, finite widths in nanometres, got shape "
+            f"{sigma.shape}"
         )
     weights, coverage = [], []
     for response_nm, response in tables.values():

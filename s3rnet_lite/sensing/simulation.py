@@ -85,7 +85,8 @@ def simulate(seed: int = 0, size: int = 256, wavelengths_nm=None, fwhm_nm=None) 
     fwhm_nm = torch.as_tensor(fwhm_nm, dtype=torch.float64)
     if fwhm_nm.shape != wavelengths_nm.shape or not bool((fwhm_nm > 0).all()):
         raise ValueError(
-            f"fwhm_nm: expected {len(wavelengths_nm)} positive widths in nanometres, got shape {tuple(fwhm_nm.shape)}"
+            f"fwhm_nm: expected {len(wavelengths_nm)} positive widths in nanometres, got shape "
+            f"{tuple(fwhm_nm.shape)}"
         )
     radiance, labels = simulate_radiance(
         _lender(), seed, size, wavelengths_nm.numpy(), fwhm_nm.numpy()

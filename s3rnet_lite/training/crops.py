@@ -68,12 +68,14 @@ class CropSampler:
         unknown = {y.dtype for y in references} - {torch.float32, torch.uint16}
         if unknown:
             raise TypeError(
-                f"references: expected float32 in [0, 1], or uint16, got {', '.join(map(str, unknown))}"
+                "references: expected float32 in [0, 1], or uint16, got "
+                f"{', '.join(map(str, unknown))}"
             )
         largest = min(min(y.shape[-2:]) for y in references)
         if crop % degrade.scale or not degrade.scale <= crop <= largest:
             raise ValueError(
-                f"crop: expected a multiple of {degrade.scale} up to {largest} (the training scene), got {crop}"
+                f"crop: expected a multiple of {degrade.scale} up to {largest} (the training "
+                f"scene), got {crop}"
             )
         self.references, self.degrade, self.crop, self.mixing, self.snr_db = (
             references,

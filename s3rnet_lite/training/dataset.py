@@ -66,7 +66,8 @@ class DataSet:
         cards = self.card["degradations"]
         if str(msi_bands) not in cards:
             raise ValueError(
-                f"msi_bands: {self.folder} has degradations with {' or '.join(cards) or 'no'} bands, got {msi_bands}"
+                f"msi_bands: {self.folder} has degradations with {' or '.join(cards) or 'no'} "
+                f"bands, got {msi_bands}"
             )
         return Degradation.from_card(cards[str(msi_bands)])
 
@@ -81,7 +82,8 @@ def load(folder: str | Path) -> DataSet:
     folder = Path(folder)
     if not (folder / CARD).is_file():
         raise FileNotFoundError(
-            f"{folder / CARD}: no prepared data set, or not finished; run python -m s3rnet_lite prepare --out {folder}"
+            f"{folder / CARD}: no prepared data set, or not finished; run python -m s3rnet_lite "
+            f"prepare --out {folder}"
         )
     card = json.loads((folder / CARD).read_text())
     bands = (
@@ -171,7 +173,8 @@ def prepare(
         raise ValueError(f"workers: expected at least 1, got {workers}")
     if bool(sources) == bool(simulated) or simulated < 0:
         raise ValueError(
-            f"expected flight lines, or a number of simulated ones, got {len(sources)} files and {simulated} simulated"
+            f"expected flight lines, or a number of simulated ones, got {len(sources)} files and "
+            f"{simulated} simulated"
         )
     lines = [SimulatedLine(number, patch) for number in range(simulated)] or [
         FileLine(Path(source), keep_bands) for source in sources
@@ -222,7 +225,8 @@ def prepare(
         card = {
             "simulated": bool(simulated),
             "settings": settings | {"seed": seed, "lines": names},
-            "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; y * scale + offset is in the unit of the flight line",
+            "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; "
+            "y * scale + offset is in the unit of the flight line",
             "parts": assign(facts, seed),
             "degradations": _degradations(lines[0]),
             "wavelengths_nm": lines[0].wavelengths_nm.tolist(),
@@ -272,14 +276,16 @@ def _verify_or_make(
         with open(numbers, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != stored["sha256"]:
                 raise ValueError(
-                    f"{numbers}: damaged (another checksum than in {facts.name}); delete it, then prepare makes it again"
+                    f"{numbers}: damaged (another checksum than in {facts.name}); delete it, then "
+                    "prepare makes it again"
                 )
         advance(2 * len(windows))
         return stored
     made = write_patches(numbers, line.reader(), windows, settings["patch"], advance)
     if made["patches"] == 0:
         raise ValueError(
-            f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch with data everywhere, got none"
+            f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch "
+            "with data everywhere, got none"
         )
     stored = {
         "name": line.name,
@@ -303,7 +309,8 @@ def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
             changed.append(f"{name}: was {was}, is {now}")
     if changed:
         raise ValueError(
-            f"{path}: made from something else ({'; '.join(changed)}); delete it or choose another folder"
+            f"{path}: made from something else ({'; '.join(changed)}); delete it or choose another "
+            "folder"
         )
 
 

@@ -81,7 +81,8 @@ def check_lines(lines: list[FlightLine]) -> None:
     """Raise ValueError unless these can become one data set."""
     if (found := len({line.flight_line for line in lines})) < 3:
         raise ValueError(
-            f"expected at least 3 flight lines, so that none is in two of train, val and test, got {found}"
+            "expected at least 3 flight lines, so that none is in two of train, val and test, got "
+            f"{found}"
         )
     names = [line.name for line in lines]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -90,12 +91,14 @@ def check_lines(lines: list[FlightLine]) -> None:
     for line in lines[1:]:
         if len(line.wavelengths_nm) != len(first.wavelengths_nm):
             raise ValueError(
-                f"{line.name}: expected {len(first.wavelengths_nm)} bands as in {first.name}, got {len(line.wavelengths_nm)}"
+                f"{line.name}: expected {len(first.wavelengths_nm)} bands as in {first.name}, got "
+                f"{len(line.wavelengths_nm)}"
             )
         apart = np.abs(line.wavelengths_nm - first.wavelengths_nm)
         if (apart > first.fwhm_nm / 2).any():
             raise ValueError(
-                f"{line.name}: expected the bands of {first.name}, got some up to {apart.max():.1f} nm apart"
+                f"{line.name}: expected the bands of {first.name}, got some up to "
+                f"{apart.max():.1f} nm apart"
             )
 
 
@@ -175,7 +178,8 @@ def _kept_bands(cube: CubeFile, keep_bands: str) -> np.ndarray:
         raise ValueError(f"keep_bands: expected 'paper' or 'all', got {keep_bands!r}")
     if cube.shape[0] != AVIRIS_CHANNELS:
         raise ValueError(
-            f"{cube.path}: expected AVIRIS's {AVIRIS_CHANNELS} bands, got {cube.shape[0]}; keep_bands 'all' takes any"
+            f"{cube.path}: expected AVIRIS's {AVIRIS_CHANNELS} bands, got {cube.shape[0]}; "
+            "keep_bands 'all' takes any"
         )
     return np.array(PAPER_CHANNELS) - 1
 

@@ -209,10 +209,7 @@ def test_a_geotiff_of_several_pages_or_complex_numbers_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["image", "image.img", "image.txt", "image.nc"])
 def test_unknown_endings_are_refused(tmp_path, name):
     (tmp_path / name).touch()
-    with pytest.raises(
-        ValueError,
-        match=rf"{name}: expected a file that ends in \.hdr, \.tif.*of an ENVI image, name the \.hdr",
-    ):
+    with pytest.raises(ValueError, match=rf"{name}: expected a file that ends in \.hdr, \.tif"):
         formats.open_cube(tmp_path / name)
 
 

@@ -478,7 +478,8 @@ def test_a_georeference_survives_from_geotiff_to_envi_to_envi_as_gdal_sees_it(tm
 
 
 def test_the_map_info_of_a_rotated_flight_line_survives(tmp_path):
-    info = "{UTM, 1.000, 1.000, 563200.5, 4178000.25, 16.9, 16.9, 11, North, WGS-84, units=Meters, rotation=-14.00}"
+    info = "{UTM, 1.000, 1.000, 563200.5, 4178000.25, 16.9, 16.9, 11, North, WGS-84, "
+    info += "units=Meters, rotation=-14.00}"
     path = write_envi(tmp_path, map_info=info)
     formats.create_cube(
         tmp_path / "new.hdr", CUBE.shape, georeference=formats.open_cube(path).georeference

@@ -300,7 +300,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(files, where, count, death):
 
 def test_a_process_that_is_killed_goes_on_to_the_same_bits(files):
     script = (
-        "import sys, os, signal; sys.path.insert(0, sys.argv[1]); import test_tiling as t; from pathlib import Path\n"
+        "import sys, os, signal; sys.path.insert(0, sys.argv[1]); import test_tiling as t; from "
+        "pathlib import Path\n"
         "t.die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         "t.tiled_files._copy = t.after(13, t.copy_half_and_die, t.tiled_files._copy)\n"
         "t.fuse_files(Path(sys.argv[2]))"

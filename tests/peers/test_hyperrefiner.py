@@ -72,7 +72,7 @@ def test_attention_equals_a_naive_loop_over_pixels_and_codes(softmax_over):
     torch.testing.assert_close(module(features, code), module.to_out(answers.T.reshape(1, 4, 3, 2)))
 
 
-def test_over_keys_an_image_four_times_as_large_gets_the_same_answers_and_over_queries_a_quarter_of_them():
+def test_over_keys_a_repeated_image_gets_the_same_answers_and_over_queries_a_quarter():
     features, code = torch.randn(1, 4, 3, 2).double(), torch.randn(1, 4, 5).double()
     large = features.repeat(1, 1, 2, 2)
     keys, queries = attention("keys"), attention("queries")
