@@ -11,13 +11,14 @@ import nbformat
 from .. import baselines
 from ..experiments import robustness
 from ..files.provenance import REPOSITORY
-from . import picture, plots, results, studies
+from . import picture, results, studies
 from .markdown import paragraph, table
 from .notebooks import chapters
 from .results import mean_and_deviation
 from .studies import PSNR, read
 
 FILE = REPOSITORY / "README.md"
+FIGURE = REPOSITORY / "figures" / "readme.png"
 
 
 def finding() -> str:
@@ -128,7 +129,7 @@ def markers(name: str) -> tuple[str, str]:
 
 def write() -> None:
     """Write figures/readme.png, the generated parts of README.md, and data/results/README.md."""
-    plots.save(picture.draw(), "readme")
+    picture.draw().savefig(FIGURE, dpi=110, metadata={"Software": None})
     text = FILE.read_text()
     for name, part in PARTS.items():
         begin, end = markers(name)
