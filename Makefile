@@ -1,25 +1,41 @@
-# make run | make test | make lab | make gpu | make notebooks | make format | make checkpoints | make results | make comparison | make robustness | make speed
+# make run | test | check | lab | gpu | notebooks | format | lock | checkpoints | results | comparison | robustness | speed
 .DEFAULT_GOAL := run
 PYTHON ?= python3
 BIN := .venv/bin
 
-# One stamp a change of requirements.txt: running again reuses the environment.
-.venv/ready: requirements.txt pyproject.toml
+# One stamp a change of what is to be installed: running again reuses the environment. Everything is
+# checked against the hashes of requirements.lock but torch, whose build (CPU, CUDA) pip chooses.
+.venv/ready: requirements.txt requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 run")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep -o '^torch==[^ ]*' requirements.txt)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: run test lab gpu notebooks format checkpoints results comparison robustness speed
+# The pins of requirements.txt and all that they need, for every platform, with hashes; without torch
+# and the CUDA libraries that only some of its builds need.
+lock:
+	$(BIN)/uv pip compile requirements.txt --universal --python-version 3.11 --generate-hashes --quiet \
+		--custom-compile-command "make lock" --no-emit-package s3rnet-lite --no-emit-package torch \
+		--no-annotate | $(BIN)/python .ci/without_cuda.py > .lock.tmp
+	mv .lock.tmp requirements.lock
+
+.PHONY: run test check lock lab gpu notebooks format checkpoints results comparison robustness speed
 run: .venv/ready
-	$(BIN)/python -m s3rnet_lite notebooks
-	$(BIN)/python -m s3rnet_lite evaluate --checkpoint data/s3rnet_lite_4bands.safetensors
 	$(BIN)/python -m s3rnet_lite evaluate --checkpoint data/s3rnet_lite_6bands.safetensors
+	@echo "The first picture, what fusion gained: figures/readme.png"
+	$(BIN)/python -m s3rnet_lite notebooks
 	@echo "Read and play with the chapters: make lab"
 
 # Two workers with one thread each; a notebook's cells stay together. Long files come early in the alphabet, so order is kept.
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+# Two minutes before a commit: style, imports, types, docstrings and the fast tests.
+check: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" -p no:nbval -o addopts="--import-mode=importlib --doctest-modules" s3rnet_lite tests
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb

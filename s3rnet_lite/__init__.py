@@ -21,7 +21,6 @@ first used.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 
 MODULES = {
     "scenes": "sensing.scenes",
@@ -50,7 +49,7 @@ __all__ = [*CLASSES, *MODULES]
 
 def __getattr__(name: str):
     if name == "__version__":
-        return version("s3rnet-lite")
+        return importlib.import_module("importlib.metadata").version("s3rnet-lite")
     if name in MODULES:
         return importlib.import_module(f".{MODULES[name]}", __name__)
     if name in CLASSES:

@@ -279,7 +279,7 @@ def main() -> int:
     arguments = parser(program, text).parse_args()
     try:
         arguments.run(arguments)
-    except (TypeError, ValueError, OSError, FloatingPointError) as error:
+    except (TypeError, ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -114,8 +114,8 @@ def evaluate(
     """
     return {
         "psnr_pooled_scene_peak": pooled_psnr(y_hat, y, "max"),
-        "psnr_band_mean_band_peak": psnr(y_hat, y, "band"),
-        "psnr_band_mean_scene_peak": psnr(y_hat, y, "max"),
+        "psnr_band_mean_band_peak": float(psnr(y_hat, y, "band")),
+        "psnr_band_mean_scene_peak": float(psnr(y_hat, y, "max")),
         "sam_degrees": sam(y_hat, y),
         "ergas": ergas(y_hat, y, scale),
         "rmse": rmse(y_hat, y, unit),

@@ -12,24 +12,9 @@ import torch
 from matplotlib.figure import Figure
 
 from ..files.provenance import course_folder
+from ..sensing.scene import rgb
 
-RED_GREEN_BLUE_NM = (650.0, 560.0, 480.0)
-
-
-def rgb(
-    cube: torch.Tensor, wavelengths_nm: torch.Tensor, reference: torch.Tensor | None = None
-) -> np.ndarray:
-    """Natural colours of a cube (C, H, W): its bands nearest 650, 560 and 480 nm, (H, W, 3) in [0,
-    1].
-
-    Each colour is stretched between the 1st and 99th percentile of `reference` (the cube itself if
-    None), so pictures that share a reference can be compared.
-    """
-    bands = [int((wavelengths_nm - target).abs().argmin()) for target in RED_GREEN_BLUE_NM]
-    image = cube[bands].permute(1, 2, 0).double().numpy()
-    base = (cube if reference is None else reference)[bands].double().flatten(1).numpy()
-    low, high = np.percentile(base, [1, 99], axis=1)
-    return np.clip((image - low) / (high - low), 0, 1)
+__all__ = ["rgb", "save", "spectra_axes"]
 
 
 def spectra_axes(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import readers
+from . import extras, readers
 
 ENVI_LAYOUT = {
     "header offset": "0",
@@ -190,7 +190,7 @@ def create_cube(
         raise ValueError(
             f"{path}: its name belongs to the data file {path.with_suffix('')}; choose another"
         )
-    from spectral.io import envi
+    envi = extras.load("spectral.io.envi")
 
     header = dict(zip(("bands", "lines", "samples"), shape, strict=True))
     header |= ENVI_LAYOUT | _envi_georeference(georeference or {})
@@ -214,7 +214,7 @@ def reopen_cube(path: str | Path) -> np.memmap:
         if array.dtype == np.float32:
             return array
     if path.suffix == ".hdr":
-        from spectral.io import envi
+        envi = extras.load("spectral.io.envi")
 
         header = envi.read_envi_header(str(path))
         if path.with_suffix(".img").exists() and ENVI_LAYOUT.items() <= header.items():
@@ -239,14 +239,14 @@ def _envi_georeference(georeference: dict) -> dict:
     """The header fields of ENVI for what `CubeFile.georeference` holds."""
     if "transform" not in georeference:
         return georeference
-    from rasterio.crs import CRS
+    from_wkt = extras.load("rasterio.crs").CRS.from_wkt
 
     width, row_skew, left, column_skew, height, top = georeference["transform"]
     if row_skew or column_skew or width <= 0 or height >= 0:
         raise ValueError(
             f"georeference: expected a north-up transform, got {georeference['transform']}"
         )
-    crs = CRS.from_wkt(georeference["crs"]) if georeference["crs"] else None
+    crs = from_wkt(georeference["crs"]) if georeference["crs"] else None
     name = "Geographic Lat/Lon" if crs is not None and crs.is_geographic else "Arbitrary"
     fields = {"map info": [name, 1, 1, left, top, width, -height]}  # the corner of pixel (1, 1)
     return (

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from . import extras
+
 INTERLEAVES = {
     "bsq": "CHW",
     "bil": "HCW",
@@ -74,7 +76,7 @@ def cut(array, axes: str, bands: np.ndarray, rows: slice, columns: slice) -> np.
 
 
 def read_envi(path: Path, given, variable: str | None) -> dict:
-    from spectral.io import envi
+    envi = extras.load("spectral.io.envi")
 
     _no_variable(path, variable)
     with naming(path), warnings.catch_warnings():
@@ -217,7 +219,7 @@ def read_geotiff(path: Path, given, variable: str | None) -> dict:
 
 @contextmanager
 def _geotiff(path: Path) -> Iterator:
-    import rasterio
+    rasterio = extras.load("rasterio")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -255,7 +257,7 @@ def read_npz(path: Path, given, variable: str | None) -> dict:
 
 
 def read_mat(path: Path, given, variable: str | None) -> dict:
-    import h5py
+    h5py = extras.load("h5py")
     from scipy.io import loadmat
 
     if h5py.is_hdf5(path):  # MATLAB 7.3: HDF5 with the axes in MATLAB's order, that is, reversed
@@ -271,7 +273,7 @@ def read_mat(path: Path, given, variable: str | None) -> dict:
 
 
 def read_hdf5(path: Path, given, variable: str | None, reverse: bool = False) -> dict:
-    import h5py
+    h5py = extras.load("h5py")
 
     datasets = {}
 
@@ -299,7 +301,7 @@ def read_hdf5(path: Path, given, variable: str | None, reverse: bool = False) ->
 
 
 def _cut_hdf5(path: Path, name: str, axes: str, *window) -> np.ndarray:
-    import h5py
+    h5py = extras.load("h5py")
 
     with h5py.File(path) as file:
         return cut(file[name], axes, *window)

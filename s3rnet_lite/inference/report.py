@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from .. import training
-from ..course import plots
 from ..files import atomic, formats
 from ..sensing import sensors
+from ..sensing.scene import rgb
 from . import adaptation
 from .adaptation import NETWORK, Adaptation
 
@@ -170,9 +170,9 @@ def draw(found: Adaptation, x_h: torch.Tensor, x_m: torch.Tensor, wavelengths_nm
     wavelengths = torch.as_tensor(wavelengths_nm, dtype=torch.float64)
     figure, axes = plt.subplots(2, 3, figsize=(12, 8), layout="constrained")
     images = {
-        "LR-HSI": plots.rgb(x_h, wavelengths),
-        "HR-MSI": plots.rgb(x_m, found.srf.double() @ wavelengths),
-        "fused": plots.rgb(found.y_hat, wavelengths, x_h),
+        "LR-HSI": rgb(x_h, wavelengths),
+        "HR-MSI": rgb(x_m, found.srf.double() @ wavelengths),
+        "fused": rgb(found.y_hat, wavelengths, x_h),
     }
     for axis, (title, image) in zip(axes[0], images.items(), strict=True):
         axis.imshow(image, interpolation="nearest")

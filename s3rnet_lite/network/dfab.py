@@ -45,16 +45,17 @@ class DFAB(nn.Module):
         self.residual_scale = RESIDUAL_SCALE if damped else 1.0
         inputs = [width + j * growth for j in range(5)]
         outputs = [growth] * 4 + [width]
-        self.convolutions = nn.ModuleList(
+        convolutions = [
             nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2, groups=groups)
             for i, o in zip(inputs, outputs, strict=True)
-        )
+        ]
+        self.convolutions = nn.ModuleList(convolutions)
         self.activation = nn.LeakyReLU(LEAKY_SLOPE)
-        if damped:  # a small start keeps the block near the identity
-            for convolution in self.convolutions:
+        for convolution in convolutions:
+            if damped:  # a small start keeps the block near the identity
                 nn.init.kaiming_normal_(convolution.weight)
                 convolution.weight.data.mul_(0.1)
-                nn.init.zeros_(convolution.bias)
+                nn.init.zeros_(convolution.get_parameter("bias"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features = [x]

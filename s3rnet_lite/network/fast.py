@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 from itertools import chain
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +57,7 @@ def speed_up(model: nn.Module) -> nn.Module:
 
 
 def _fast_class(module: nn.Module) -> type[nn.Module] | None:
-    if isinstance(module, DFAB) and module.convolutions[0].groups > 1:
+    if isinstance(module, DFAB) and _convolutions(module)[0].groups > 1:
         return None
     return FAST_CLASSES.get(type(module))
 
@@ -85,7 +86,7 @@ class FastDFAB(DFAB):
             return super().forward(x)
         images = [x.contiguous(memory_format=torch.channels_last)]
         apart = 0 if _concatenates(images[0]) else 1
-        *growing, last = self.convolutions
+        *growing, last = _convolutions(self)
         for convolution in growing:
             new = F.leaky_relu_(convolve(convolution, *images), self.activation.negative_slope)
             images = [*images[:apart], _joined(*images[apart:], new)]
@@ -121,7 +122,7 @@ class FastChannelAttention(ChannelAttention):
         weight = self.to_out.weight.reshape(-1, self.heads, attention.shape[-1])
         folded = torch.einsum("ohd,bhde->bohe", weight, attention).flatten(2)
         mixed = (folded @ self.to_v(f_v).flatten(2)).unflatten(2, f_v.shape[2:])
-        return mixed + self.to_out.bias[:, None, None]
+        return mixed + cast(torch.Tensor, self.to_out.bias)[:, None, None]
 
 
 class FastSSAWB(SSAWB):
@@ -134,7 +135,7 @@ class FastSSAWB(SSAWB):
             return super().forward(q, k, v, z)
         features = (q, k, v, z + self.attention(q, k, v))
         convolution, activation = self.gates
-        gates = activation(convolve(convolution, *features)).split(1, dim=1)
+        gates = activation(convolve(cast(nn.Conv2d, convolution), *features)).split(1, dim=1)
         total = gates[0] * q
         for gate, feature in zip(gates[1:], features[1:], strict=True):
             total.addcmul_(gate, feature)
@@ -150,7 +151,8 @@ class FastS3RNet(S3RNet):
         check_pair(x_h, x_m, self.scale, self.hsi_bands, self.msi_bands)
         x = self.ssawb(*self.mbfn(x_h, x_m))
         first, activation, last = self.head
-        x = F.leaky_relu_(first(x), activation.negative_slope)
+        x = F.leaky_relu_(first(x), cast(nn.LeakyReLU, activation).negative_slope)
+        last = cast(nn.Conv2d, last)
         if last.kernel_size != (1, 1):
             return last(x).contiguous()
         # a matrix product reads channels last and writes channels first
@@ -171,12 +173,12 @@ def convolve(convolution: nn.Conv2d, *images: torch.Tensor) -> torch.Tensor:
     """`convolution(torch.cat(images, dim=1))` for a stride of 1, images channels last."""
     weights = convolution.weight.split([image.shape[1] for image in images], dim=1)
     if convolution.kernel_size == (1, 1):  # a matrix product over the channels, which lie last
-        products = [
+        first, *others = (
             F.linear(image.permute(0, 2, 3, 1), weight.flatten(1))
             for image, weight in zip(images, weights, strict=True)
-        ]
-        total = sum(products) if convolution.bias is None else sum(products, convolution.bias)
-        return total.permute(0, 3, 1, 2)
+        )
+        total = first if convolution.bias is None else convolution.bias + first
+        return sum(others, total).permute(0, 3, 1, 2)
     if len(images) == 1 or _concatenates(images[0]):
         return convolution(_joined(*images))
     total = F.conv2d(images[0], weights[0], convolution.bias, padding=convolution.padding)
@@ -188,11 +190,16 @@ def convolve(convolution: nn.Conv2d, *images: torch.Tensor) -> torch.Tensor:
 def _branch(branch: Branch, *images: torch.Tensor) -> torch.Tensor:
     """`branch(torch.cat(images, dim=1))`."""
     entry, activation, *groups = branch
-    x = F.leaky_relu_(convolve(entry, *images), activation.negative_slope)
+    slope = cast(nn.LeakyReLU, activation).negative_slope
+    x = F.leaky_relu_(convolve(cast(nn.Conv2d, entry), *images), slope)
     del images
     for group in groups:
         x = group(x)
     return x
+
+
+def _convolutions(block: DFAB) -> list[nn.Conv2d]:
+    return cast(list[nn.Conv2d], list(block.convolutions))
 
 
 def _joined(*images: torch.Tensor) -> torch.Tensor:

@@ -85,10 +85,11 @@ class SSAWB(nn.Module):
     ):
         super().__init__()
         self.attention = ChannelAttention(width, heads, head_channels, normalise_attention)
-        self.gates = nn.Sequential(nn.Conv2d(4 * width, 4, 1), nn.Sigmoid())
+        convolution = nn.Conv2d(4 * width, 4, 1)
+        self.gates = nn.Sequential(convolution, nn.Sigmoid())
         if gate_bias is not None:
-            nn.init.zeros_(self.gates[0].weight)
-            nn.init.constant_(self.gates[0].bias, gate_bias)
+            nn.init.zeros_(convolution.weight)
+            nn.init.constant_(convolution.get_parameter("bias"), gate_bias)
 
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, z: torch.Tensor

@@ -88,10 +88,8 @@ def paper_bands() -> tuple[torch.Tensor, torch.Tensor]:
             for row in csv.DictReader(file)
         }
     for dead in (33, 97):  # each is the first channel of its spectrometer
-        known[dead] = tuple(
-            2 * first - second
-            for first, second in zip(known[dead + 1], known[dead + 2], strict=True)
-        )
+        (centre, width), (next_centre, next_width) = known[dead + 1], known[dead + 2]
+        known[dead] = (2 * centre - next_centre, 2 * width - next_width)
     table = torch.tensor([known[channel] for channel in PAPER_CHANNELS], dtype=torch.float64)
     return table[:, 0], table[:, 1]
 

@@ -11,6 +11,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,16 +48,13 @@ class Coverage:
 @cache
 def _responses(sensor: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """A measured table of `data/`: band name -> (wavelengths in nm, relative response 0 to 1)."""
-    rows: dict[str, list[tuple[float, float]]] = {}
+    rows: dict[str, tuple[list[float], list[float]]] = {}
     with open(DATA_FOLDER / f"{sensor}_response.csv", newline="") as file:
         for row in csv.DictReader(file):
-            rows.setdefault(row["band"], []).append(
-                (float(row["wavelength_nm"]), float(row["response"]))
-            )
-    return {
-        band: tuple(np.array(column) for column in zip(*pairs, strict=True))
-        for band, pairs in rows.items()
-    }
+            nanometres, response = rows.setdefault(row["band"], ([], []))
+            nanometres.append(float(row["wavelength_nm"]))
+            response.append(float(row["response"]))
+    return {band: (np.array(columns[0]), np.array(columns[1])) for band, columns in rows.items()}
 
 
 @cache
@@ -130,7 +128,7 @@ def _landsat_tables(bands: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 
 def _srf(
-    sensor: str, tables: Mapping[object, tuple[np.ndarray, np.ndarray]], wavelengths_nm, fwhm_nm
+    sensor: str, tables: Mapping[Any, tuple[np.ndarray, np.ndarray]], wavelengths_nm, fwhm_nm
 ) -> torch.Tensor:
     """The overlaps as rows that sum to 1, if every MSI band has some."""
     weights, coverage = _overlaps(tables, wavelengths_nm, fwhm_nm)
@@ -147,7 +145,7 @@ def _srf(
 
 
 def _overlaps(
-    tables: Mapping[object, tuple[np.ndarray, np.ndarray]], wavelengths_nm, fwhm_nm
+    tables: Mapping[Any, tuple[np.ndarray, np.ndarray]], wavelengths_nm, fwhm_nm
 ) -> tuple[np.ndarray, np.ndarray]:
     """Integrals of MSI response times HSI response (M, C), and the covered share of each MSI
     response (M,).

@@ -19,6 +19,7 @@ import scipy.fft
 import torch
 from scipy.ndimage import gaussian_filter
 
+from ..files import extras
 from ..files.atomic import packaged_file
 from ..files.provenance import DATA_FOLDER
 from .indian_pines import indian_pines, paper_bands
@@ -162,7 +163,7 @@ def measured_spectra(
     Raises:
         FileNotFoundError: neither `data/cache/` nor the package earthlib has the library.
     """
-    from spectral.io import envi  # here, because most of the package never needs it
+    envi = extras.load("spectral.io.envi")
 
     with open(_library_file("spectra.csv"), newline="", encoding="utf-8") as file:
         materials = {

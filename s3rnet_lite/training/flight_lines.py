@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import extras
 from ..files.formats import CubeFile, open_cube
 from ..sensing.indian_pines import PAPER_CHANNELS, paper_bands
 from ..sensing.scenes import simulate
@@ -194,7 +195,7 @@ def _data_files(path: Path) -> list[Path]:
     """The files that an image consists of."""
     if path.suffix.lower() != ".hdr":
         return [path]
-    from spectral.io import envi
+    envi = extras.load("spectral.io.envi")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about capital letters in the names of fields
