@@ -17,7 +17,7 @@ from .. import baselines, metrics
 from ..inference import adaptation, no_reference
 from ..sensing import scenes, sensors
 from ..sensing.degradation import Degradation
-from ..training.loop import TrainingConfig
+from ..training import TrainingConfig
 
 BANDS, SCALE, PSF_SIGMA = 120, 4, 1.7
 MSI_BANDS = ("2", "3", "4", "8")  # of Sentinel-2A, those of 10 m

@@ -1,15 +1,14 @@
-"""What `fast` gains on this machine, and what the machine could give at most; used in
+"""What `network.fast` gains on this machine, and what the machine could give at most; used in
 notebooks/10_gpu_training.ipynb.
 
-The plain version is the same modules with `fast.disabled()`, in the usual channels-first layout,
-with the loss and the injection as chapters 06 and 02 write them. Both run in turns in one process,
-so that what else the machine does meets both; a ratio is that of two runs next to each other.
-Weights and inputs are random: time does not depend on them.
+Plain is the network as written, channels first, with the loss as written. Fast is `speed_up` of it,
+with the gradient of the spectral angle written out. They run in turns in one process, so that what
+else the machine does meets both; a ratio is that of two runs next to each other. Weights and inputs
+are random: time does not depend on them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import platform
@@ -24,56 +23,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .. import baselines
 from ..analysis import complexity
 from ..files import provenance
-from ..network import fast
+from ..network.fast import speed_up
 from ..network.s3rnet import S3RNet
 from ..sensing.degradation import Degradation
-from ..training import losses
+from ..training import CONFIGS, CropSampler
 from ..training.fusion import FusionModel
-from ..training.loop import CONFIGS, CropSampler
+from ..training.losses import fast_spectral_angle, l1_sam_loss, spectral_angle
 
 HSI_BANDS, MSI_BANDS = 172, 4
-TRAINING_SHAPES = {
-    "paper": (1, 64)
-}  # batch and crop of a step; other presets take those of their configuration
-
-
-class PlainFusionModel(FusionModel):
-    """`FusionModel` with its injection pass by pass."""
-
-    def _finish(self, output: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
-        if self.skip != "injection":
-            return super()._finish(output, x_h, x_m)
-        guess = (
-            torch.einsum("cm,...mhw->...chw", self.regression[:, :-1], x_m)
-            + self.regression[:, -1, None, None]
-            + output
-        )
-        for _ in range(2):
-            guess = guess + baselines.upsample(
-                x_h - self.degrade.spatial(guess), self.degrade.scale, "bicubic"
-            )
-        return guess
-
-
-def plain_loss(
-    y_hat: torch.Tensor, y: torch.Tensor, sam_weight: float, band_scale: torch.Tensor | None
-) -> torch.Tensor:
-    """`losses.l1_sam_loss`, step by step."""
-
-    def unit(spectra: torch.Tensor) -> torch.Tensor:
-        squared = spectra.square().sum(dim=1, keepdim=True)
-        return torch.where(
-            squared > losses.DARKEST**2, spectra / squared.clamp_min(losses.DARKEST**2).sqrt(), 0.0
-        )
-
-    squared = (unit(y_hat) - unit(y)).square().sum(dim=1)
-    smooth = (squared + losses.EPSILON**2).sqrt() - losses.EPSILON
-    angle = 2 * torch.atan2(smooth, (4 - squared).clamp_min(losses.EPSILON**2).sqrt())
-    difference = y_hat - y if band_scale is None else (y_hat - y) / band_scale[:, None, None]
-    return difference.abs().mean() + sam_weight * angle.mean()
+# batch and crop of a step; other presets take those of their configuration
+TRAINING_SHAPES = {"paper": (1, 64)}
+CONVOLUTION_MACS = 256 * 256 * 9 * 128 * 128  # of the 3x3 convolution that is the ceiling
 
 
 def run(presets: list[str], size: int, runs: int) -> dict:
@@ -109,64 +71,47 @@ def run(presets: list[str], size: int, runs: int) -> dict:
 @torch.no_grad()
 def forward_row(preset: str, size: int, runs: int) -> dict:
     """Time, memory and rate of a forward pass without gradients, batch 1, next to the rates of two
-    large kernels.
+    large kernels; and what storing everything channels last gains alone.
     """
-    network, x_h, x_m = _forward_parts(preset, size)
-    macs = complexity.count(network, x_h, x_m).macs
-
-    def plain() -> torch.Tensor:
-        with fast.disabled():
-            return network(x_h, x_m)
-
-    def quick() -> torch.Tensor:
-        return network(x_h, x_m)
-
-    matrix = torch.rand(2048, 2048)
-    image = torch.rand(1, 256, 128, 128).contiguous(memory_format=torch.channels_last)
-    convolution = nn.Conv2d(256, 256, 3, padding=1, bias=False).to(
-        memory_format=torch.channels_last
-    )
+    network, *pair = _forward_parts(preset, size)
+    last = torch.channels_last
+    turned, turned_pair = copy.deepcopy(network).to(memory_format=last), [_last(x) for x in pair]
+    faster, macs = speed_up(network), complexity.count(network, *pair).macs
+    matrix, image = torch.rand(2048, 2048), _last(torch.rand(1, 256, 128, 128))
+    convolution = nn.Conv2d(256, 256, 3, padding=1, bias=False).to(memory_format=last)
     times = in_turns(
         {
-            "plain": plain,
-            "fast": quick,
+            "plain": lambda: network(*pair),
+            "channels last": lambda: turned(*turned_pair),
+            "fast": lambda: faster(*pair),
             "matrix": lambda: matrix @ matrix,
             "convolution": lambda: convolution(image),
         },
         runs,
     )
+    seconds = {name: statistics.median(values) for name, values in times.items()}
     rates = {
-        "plain": macs / statistics.median(times["plain"]),
-        "fast": macs / statistics.median(times["fast"]),
-        "matrix product, 2048 x 2048": 2048**3 / statistics.median(times["matrix"]),
-        "3x3 convolution, 256 channels, 128 x 128": 256
-        * 256
-        * 9
-        * 128
-        * 128
-        / statistics.median(times["convolution"]),
+        "plain": macs / seconds["plain"],
+        "fast": macs / seconds["fast"],
+        "matrix product, 2048 x 2048": 2048**3 / seconds["matrix"],
+        "3x3 convolution, 256 channels, 128 x 128": CONVOLUTION_MACS / seconds["convolution"],
     }
-    ceiling = 256 * 256 * 9 * 128 * 128 / macs
+    share = macs / CONVOLUTION_MACS
     shares = {
-        name: statistics.median(
-            c / (ceiling * t) for t, c in zip(times[name], times["convolution"], strict=True)
-        )
+        name: share * _ratios(times["convolution"], times[name])["median"]
         for name in ("plain", "fast")
     }
+    growth = {name: _memory_growth(preset, size, name) for name in ("plain", "fast")}
     return {
         "what": "forward",
-        "hsi_bands": HSI_BANDS,
-        "msi_bands": MSI_BANDS,
-        "batch": 1,
-        "size": size,
+        **_shape(1, size),
         "macs": macs,
         **_compared(times["plain"], times["fast"]),
+        "ratio_of_channels_last_alone": _ratios(times["plain"], times["channels last"]),
         "gflop_per_second": {name: round(2e-9 * rate, 1) for name, rate in rates.items()},
         "share_of_convolution_ceiling": shares,
-        "largest_relative_difference": _difference(quick(), plain()),
-        "memory_growth_bytes": {
-            name: _memory_growth(preset, size, name) for name in ("plain", "fast")
-        },
+        "largest_relative_difference": _difference(faster(*pair), network(*pair)),
+        "memory_growth_bytes": growth,
     }
 
 
@@ -179,16 +124,14 @@ def training_row(preset: str, runs: int) -> dict:
     network = S3RNet.from_preset(preset, HSI_BANDS, MSI_BANDS)
     sampler = CropSampler([cube], degrade, crop, config.mixing)
 
-    def step_of(model: FusionModel, loss_function: Callable) -> Callable[[], float]:
-        generator, optimizer = (
-            torch.Generator().manual_seed(0),
-            torch.optim.Adam(model.parameters(), lr=config.learning_rate),
-        )
+    def step_of(model: FusionModel, angle: Callable) -> Callable[[], float]:
+        generator = torch.Generator().manual_seed(0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         band_scale = model.output_spread.flatten() if config.standardised_l1 else None
 
         def step() -> float:
             x_h, x_m, y = sampler.batch(batch, generator)
-            loss = loss_function(model(x_h, x_m), y, config.sam_weight, band_scale)
+            loss = l1_sam_loss(model(x_h, x_m), y, config.sam_weight, band_scale, angle)
             optimizer.zero_grad()
             loss.backward()
             if config.gradient_clip is not None:
@@ -198,28 +141,12 @@ def training_row(preset: str, runs: int) -> dict:
 
         return step
 
-    plain_model = PlainFusionModel(
-        copy.deepcopy(network), degrade, config.scaling, config.skip, cube
-    )
-    plain_step = step_of(plain_model, plain_loss)
-    model = FusionModel(network, degrade, config.scaling, config.skip, cube).to(
-        memory_format=torch.channels_last
-    )
-    fast_step = step_of(model, losses.l1_sam_loss)
-
-    def plain() -> float:
-        with fast.disabled():
-            return plain_step()
-
-    times = in_turns({"plain": plain, "fast": fast_step}, runs)
-    return {
-        "what": "training step",
-        "hsi_bands": HSI_BANDS,
-        "msi_bands": MSI_BANDS,
-        "batch": batch,
-        "size": crop,
-        **_compared(times["plain"], times["fast"]),
-    }
+    plain = FusionModel(network, degrade, config.scaling, config.skip, cube)
+    faster = speed_up(copy.deepcopy(plain)).to(memory_format=torch.channels_last)
+    steps = {"plain": step_of(plain, spectral_angle), "fast": step_of(faster, fast_spectral_angle)}
+    times = in_turns(steps, runs)
+    shape = _shape(batch, crop)
+    return {"what": "training step", **shape, **_compared(times["plain"], times["fast"])}
 
 
 def in_turns(functions: dict[str, Callable], runs: int) -> dict[str, list[float]]:
@@ -248,10 +175,8 @@ def cpu_name() -> str:
 
 def format_rows(rows: list[dict]) -> str:
     """A table to read."""
-    lines = [
-        f"{'preset':8}{'what':15}{'plain s':>9}{'fast s':>9}{'ratio':>7}  (of pairs)      share of "
-        "ceiling  memory growth"
-    ]
+    heads = f"{'preset':8}{'what':15}{'plain s':>9}{'fast s':>9}{'ratio':>7}  (of pairs)  "
+    lines = [heads + "    share of ceiling  memory growth"]
     for row in rows:
         seconds, ratio = row["seconds"], row["ratio"]
         line = f"{row['preset']:8}{row['what']:15}{seconds['plain']:9.3f}{seconds['fast']:9.3f}"
@@ -265,18 +190,24 @@ def format_rows(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def _shape(batch: int, size: int) -> dict:
+    return {"hsi_bands": HSI_BANDS, "msi_bands": MSI_BANDS, "batch": batch, "size": size}
+
+
 def _compared(plain: list[float], quick: list[float]) -> dict:
-    ratios = [a / b for a, b in zip(plain, quick, strict=True)]
-    return {
-        "runs": len(ratios),
-        "seconds": {"plain": statistics.median(plain), "fast": statistics.median(quick)},
-        "ratio": {
-            "median": statistics.median(ratios),
-            "lowest": min(ratios),
-            "highest": max(ratios),
-            "pairs": ratios,
-        },
-    }
+    seconds = {"plain": statistics.median(plain), "fast": statistics.median(quick)}
+    return {"runs": len(plain), "seconds": seconds, "ratio": _ratios(plain, quick)}
+
+
+def _ratios(slow: list[float], quick: list[float]) -> dict:
+    """Of runs next to each other."""
+    pairs = [a / b for a, b in zip(slow, quick, strict=True)]
+    median = statistics.median(pairs)
+    return {"median": median, "lowest": min(pairs), "highest": max(pairs), "pairs": pairs}
+
+
+def _last(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _difference(y_hat: torch.Tensor, y: torch.Tensor) -> float:
@@ -284,24 +215,16 @@ def _difference(y_hat: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def _forward_parts(preset: str, size: int) -> tuple[S3RNet, torch.Tensor, torch.Tensor]:
-    network = S3RNet.from_preset(preset, HSI_BANDS, MSI_BANDS)
-    return (
-        network,
-        torch.rand(1, HSI_BANDS, size // 4, size // 4),
-        torch.rand(1, MSI_BANDS, size, size),
-    )
+    x_h, x_m = torch.rand(1, HSI_BANDS, size // 4, size // 4), torch.rand(1, MSI_BANDS, size, size)
+    return S3RNet.from_preset(preset, HSI_BANDS, MSI_BANDS), x_h, x_m
 
 
 def _memory_growth(preset: str, size: int, which: str) -> int:
     """Bytes by which a new process grows in its first forward pass beyond a small one's, as the
     system counts them.
     """
-    command = [sys.executable, "-m", f"{__package__}.speed", preset, str(size), which]
-    return json.loads(
-        subprocess.run(
-            command, capture_output=True, text=True, check=True, cwd=provenance.REPOSITORY
-        ).stdout
-    )
+    command = [sys.executable, "-m", __spec__.name, preset, str(size), which]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _largest_size() -> int:
@@ -310,21 +233,18 @@ def _largest_size() -> int:
     """
     status = Path("/proc/self/status")
     if status.exists():
-        return 1024 * next(
-            int(line.split()[1])
-            for line in status.read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
+        sizes = dict(line.split(":") for line in status.read_text().splitlines())
+        return 1024 * int(sizes["VmHWM"].split()[0])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @torch.no_grad()
 def _main(preset: str, size: str, which: str) -> None:
     network, x_h, x_m = _forward_parts(preset, int(size))
-    with fast.disabled() if which == "plain" else contextlib.nullcontext():
-        network(x_h[..., :2, :2], x_m[..., :8, :8])  # so that the libraries are ready
-        before = _largest_size()
-        network(x_h, x_m)
+    network = speed_up(network) if which == "fast" else network
+    network(x_h[..., :2, :2], x_m[..., :8, :8])  # so that the libraries are ready
+    before = _largest_size()
+    network(x_h, x_m)
     print(_largest_size() - before)
 
 

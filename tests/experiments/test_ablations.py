@@ -4,7 +4,7 @@ import pytest
 
 from s3rnet_lite.experiments import ablations
 from s3rnet_lite.network.s3rnet import PRESETS
-from s3rnet_lite.training.loop import CONFIGS
+from s3rnet_lite.training import CONFIGS
 
 
 def test_every_change_really_differs_from_the_lite_preset():
