@@ -10,19 +10,14 @@ import torch
 
 from .. import training
 from ..analysis import probes
+from ..network import s3rnet
 from ..network.s3rnet import S3RNet
-from ..sensing import scenes
+from ..sensing.scene import Scene
+from ..training.config import PAPER_FORM
 from ..training.fusion import FusionModel
+from .runs import regions, train
 
 PAPER_GATES = dict(network=dict(gate_bias=None), config=dict(gate_learning_rate_factor=1.0))
-PAPER_FORM = dict(
-    scaling="range",
-    skip="none",
-    standardised_l1=False,
-    sam_weight=0.1,
-    gate_learning_rate_factor=1.0,
-    mixing=0.0,
-)
 
 # name -> what differs from the lite preset: arguments of the network and of the training
 # configuration
@@ -39,10 +34,7 @@ VARIANTS: dict[str, dict[str, dict]] = {
     ),
     "plain L1, SAM weight 0.1": dict(config=dict(standardised_l1=False, sam_weight=0.1)),
     "no mixing": dict(config=dict(mixing=0.0)),
-    "the paper's form": dict(
-        network=dict(gate_bias=None, normalise_attention=False, upsampling="nearest"),
-        config=PAPER_FORM,
-    ),
+    "the paper's form": dict(network=s3rnet.PAPER_FORM, config=PAPER_FORM),
 }
 
 
@@ -54,31 +46,28 @@ def run(name: str, msi_bands: int, steps: int, seed: int) -> dict:
         its seconds, and the mean absolute attention logit before and after training over the whole
         validation region.
     """
-    train, val, _ = scenes.split(scenes.indian_pines())
+    region, val, _ = regions()
     changes = VARIANTS[name]
-    config = replace(
-        training.CONFIGS["lite"],
-        steps=steps,
-        validate_every=max(1, steps // 10),
-        seed=seed,
-        **changes.get("config", {}),
-    )
+    often = max(1, steps // 10)
+    config = replace(training.CONFIGS["lite"], steps=steps, validate_every=often, seed=seed)
+    config = replace(config, **changes.get("config", {}))
+    network_changes = changes.get("network", {})
     torch.manual_seed(seed)
-    network = S3RNet.from_preset("lite", len(train.cube), msi_bands, **changes.get("network", {}))
-    model = training.wrap(network, [train], config)
-    before = mean_attention_logit(model, val)
-    history = training.fit(model, train, val, config)
+    untrained = S3RNet.from_preset("lite", len(region.cube), msi_bands, **network_changes)
+    before = mean_attention_logit(training.wrap(untrained, [region], config), val)
+    history = train("s3rnet", msi_bands, network_changes, config).history
+    after = mean_attention_logit(history.model, val)
     return {
         "name": name,
         "changes": changes,
         "seconds": round(history.seconds, 1),
         "validation": history.validation,
-        "mean_attention_logit": {"before": before, "after": mean_attention_logit(model, val)},
+        "mean_attention_logit": {"before": before, "after": after},
     }
 
 
 @torch.no_grad()
-def mean_attention_logit(model: FusionModel, scene: scenes.Scene) -> float:
+def mean_attention_logit(model: FusionModel, scene: Scene) -> float:
     """Mean |logit| of the channel attention over a whole scene, before its softmax."""
     attention = model.network.ssawb.attention
     with probes.record(attention.to_q) as q, probes.record(attention.to_k) as k:

@@ -91,10 +91,13 @@ def ablate(arguments: argparse.Namespace) -> None:
     """Train the lite preset with one part changed at a time, and validate each variant (never on
     the test region).
     """
+    from tqdm.auto import tqdm
+
     from . import ablations
 
     began, bands, steps = time.perf_counter(), arguments.msi_bands, arguments.steps
-    rows = [ablations.run(name, bands, steps, arguments.seed) for name in ablations.VARIANTS]
+    names = tqdm(ablations.VARIANTS, unit="variant")
+    rows = [ablations.run(name, bands, steps, arguments.seed) for name in names]
     content = {"msi_bands": bands, "steps": steps, "variants": rows}
     _store(arguments.out, content, began, arguments.seed)
 

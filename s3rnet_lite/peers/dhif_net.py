@@ -5,6 +5,7 @@ notebooks/09_peers_table1.ipynb.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -161,7 +162,7 @@ class UNet(nn.Module):
         super().__init__()
         self.upsampling = upsampling
         self.encoder = nn.ModuleList(
-            [_two_convolutions(i, o) for i, o in zip((encoder[0], *encoder), encoder, strict=False)]
+            [_two_convolutions(i, o) for i, o in pairwise((encoder[0], *encoder))]
         )
         inputs = [
             below + skip

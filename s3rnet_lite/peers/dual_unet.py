@@ -127,10 +127,10 @@ class DualUNet(nn.Module):
 
         x_up = upsample(x_h, self.scale, "bicubic")
         x = [self.hsi_encoder[0](self.stem(torch.cat([x_up, x_m], dim=1)))]
-        for block, detail in zip(self.hsi_encoder[1:], y, strict=True):
+        for block, detail in zip(self.hsi_encoder[1:], y, strict=False):
             x.append(block(_halve(torch.cat([x[-1], detail], dim=1))))
         u = x[-1]
-        for block, detail, skip in zip(self.hsi_decoder, details, x[-2::-1], strict=True):
+        for block, detail, skip in zip(self.hsi_decoder, details, x[-2::-1], strict=False):
             u = block(torch.cat([skip, self._double(torch.cat([u, detail], dim=1))], dim=1))
 
         learnt = self.hsi_head(u) + self.msi_head(details[-1])

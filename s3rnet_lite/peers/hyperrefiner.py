@@ -5,6 +5,7 @@ notebooks/09_peers_table1.ipynb.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -132,7 +133,7 @@ class Encoder(nn.ModuleList):
                 nn.ReLU(),
                 *norm(width),
             )
-            for before, width in zip((channels, *widths), widths, strict=True)
+            for before, width in pairwise((channels, *widths))
         )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -158,7 +158,7 @@ def _walk_back(decay: Tensor, passed: Tensor, dy: Tensor, c: Tensor) -> Tensor:
     g = dy * c
     g[-1] += passed
     for a_later, (later, g_t) in zip(
-        reversed(decay.unbind()), pairwise(reversed(g.unbind())), strict=True
+        reversed(decay.unbind()), pairwise(reversed(g.unbind())), strict=False
     ):
         g_t.addcmul_(a_later, later)
     return g

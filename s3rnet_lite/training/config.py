@@ -68,6 +68,15 @@ _LITE = TrainingConfig(
     skip="injection",
     validate_every=100,
 )
+# What of "lite" goes back to the paper's form in ablations and published recipes.
+PAPER_FORM = dict(
+    scaling="range",
+    skip="none",
+    standardised_l1=False,
+    sam_weight=0.1,
+    gate_learning_rate_factor=1.0,
+    mixing=0.0,
+)
 CONFIGS = {
     "paper": TrainingConfig(),
     "lite": _LITE,

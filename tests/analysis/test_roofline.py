@@ -82,9 +82,8 @@ def test_the_paper_network_launches_as_often_as_its_blocks_say():
     operations = roofline.operations(network, *pair(64))
     dense_blocks = 3 * (4 + 4 + 6 + 6)
     kinds = [one.kind for one in operations]
-    assert (
-        kinds.count("convolution") == 5 * dense_blocks + 4 + 4 + 2
-    )  # entries, SSAWB, head; attention's last is folded
+    # entries; attention's q, k, v and last; gates; head
+    assert kinds.count("convolution") == 5 * dense_blocks + 4 + 4 + 1 + 2
     assert kinds.count("leaky_relu") == 4 * dense_blocks + 4 + 1
     assert kinds.count("cat") == 5 * dense_blocks + 3
     assert {one.module.split(".")[0] for one in operations} == {"mbfn", "ssawb", "head"}

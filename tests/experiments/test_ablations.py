@@ -11,7 +11,7 @@ def test_every_change_really_differs_from_the_lite_preset():
     for name, changes in ablations.VARIANTS.items():
         network, config = changes.get("network", {}), changes.get("config", {})
         assert bool(network or config) == (name != "lite")
-        assert all(PRESETS["lite"][key] != value for key, value in network.items())
+        assert all(getattr(PRESETS["lite"], key) != value for key, value in network.items())
         assert all(getattr(CONFIGS["lite"], key) != value for key, value in config.items())
 
 

@@ -6,11 +6,10 @@ import json
 import pytest
 import torch
 
-from s3rnet_lite import peers, training
-from s3rnet_lite.experiments import comparison, evaluation
+from s3rnet_lite import training
+from s3rnet_lite.experiments import comparison, runs
 from s3rnet_lite.files.provenance import DATA_FOLDER
 from s3rnet_lite.peers import registry
-from s3rnet_lite.training.fusion import FusionModel
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +54,8 @@ def test_the_rate_of_a_run_is_the_best_of_its_search(folder):
         assert run["config"]["learning_rate"] == search["learning_rate"] == best["learning_rate"]
         assert run["config"]["steps"] == search["steps"] == run["validation"][-1]["step"]
         assert search["provenance"]["seed"] != run["seed"]
-        assert [trial["learning_rate"] for trial in search["validation_trials"]] == list(
-            comparison.LEARNING_RATES
-        )
+        rates = [trial["learning_rate"] for trial in search["validation_trials"]]
+        assert rates == list(runs.LEARNING_RATES)
 
 
 def test_scores_are_those_of_the_stored_model(folder, indian_pines_split):
@@ -82,7 +80,7 @@ def test_what_is_stored_is_not_trained_again(folder):
 
 def test_another_budget_is_another_comparison(folder):
     with pytest.raises(ValueError, match=r"budget: expected 1\.0 CPU-seconds"):
-        comparison.search("mssjfl", "common", 2.0, folder)
+        runs.search("mssjfl", "common", 2.0, folder)
 
 
 def test_the_table_shows_every_network_and_the_printed_numbers(folder):
@@ -113,42 +111,6 @@ def test_seeds_become_mean_and_standard_deviation():
     assert (row["seeds"], row["cpu_seconds"]) == (3, 2.0)
 
 
-@pytest.mark.parametrize("name", registry.NAMES)
-def test_the_common_recipe_is_the_same_for_all_and_the_published_one_brings_no_help(name):
-    changes, config = comparison.recipe(name, "common", 150, 1e-3, 0)
-    assert config == comparison.recipe("mssjfl", "common", 150, 1e-3, 0)[1]
-    if name != "s3rnet":
-        assert changes == ({"global_skip": False} if name in peers.WITH_GLOBAL_SKIP else {})
-    changes, config = comparison.recipe(name, "published", 150, 1e-3, 0)
-    assert (config.skip, config.mixing, config.standardised_l1, config.gradient_clip) == (
-        "none",
-        0.0,
-        False,
-        None,
-    )
-    assert config.sam_weight == (0.1 if name == "s3rnet" else 0.0)
-    registry.build(name, "lite", 20, 4, **changes)
-
-
-def test_scoring_teaches_a_model_nothing(small_train, small_val, degrade6):
-    """Batch normalisation in training mode would take the test region into its statistics."""
-    model = FusionModel(
-        registry.build("hyperrefiner", "lite", 170, 6),
-        degrade6,
-        "band",
-        "injection",
-        small_train.cube,
-    ).train()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    evaluation.score_model(model, small_val)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-def test_unknown_recipes_are_named():
-    with pytest.raises(ValueError, match="recipe: expected one of"):
-        comparison.recipe("s3rnet", "best", 10, 1e-3, 0)
-
-
 def test_table1_is_complete():
     printed = comparison.table1()
     assert set(printed) == set(registry.NAMES)
@@ -160,33 +122,14 @@ def test_table1_is_complete():
         assert max(printed, key=lambda name: printed[name][f"psnr_{bands}bands"]) == "s3rnet"
 
 
-def test_a_diverging_learning_rate_loses_the_search(monkeypatch):
-    def diverge(*_):
-        raise FloatingPointError("the loss is nan")
-
-    monkeypatch.setattr(comparison, "train", diverge)
-    assert comparison._validation_score(comparison.Run("s3rnet", "common", 4, 0), 5, 1.0) == {
-        "steps": 5,
-        "psnr_pooled": None,
-    }
-
-
 def test_stored_results_of_this_repository_are_one_fair_comparison():
     """Equal budgets, one commit of the code, and nobody far above the budget."""
-    runs = comparison.stored()
-    assert {run["network"] for run in runs} == set(registry.NAMES)
-    assert len({run["budget_cpu_seconds"] for run in runs}) == 1
-    assert (
-        len(
-            {
-                json.dumps(run["degradation"], sort_keys=True)
-                for run in runs
-                if run["msi_bands"] == 4
-            }
-        )
-        == 1
-    )
-    for run in runs:
+    rows = comparison.stored()
+    assert {row["network"] for row in rows} == set(registry.NAMES)
+    assert len({row["budget_cpu_seconds"] for row in rows}) == 1
+    four = [json.dumps(row["degradation"]) for row in rows if row["msi_bands"] == 4]
+    assert len(set(four)) == 1
+    for run in rows:
         assert len(run["provenance"]["git_commit"]) == 40
         assert torch.isfinite(
             torch.tensor([run["test"][metric] for metric in comparison.METRICS])
@@ -216,14 +159,3 @@ def test_a_shipped_model_scores_what_its_run_says(path, indian_pines_split):
     scores = training.validate(training.load_checkpoint(path), indian_pines_split[2])
     for metric in comparison.METRICS:
         assert scores[metric] == pytest.approx(run["test"][metric], rel=1e-3)
-
-
-def test_s3rnet_is_first_or_within_the_seed_spread_of_first():
-    """What the README says of four bands; if a new comparison says otherwise, the README has to as
-    well.
-    """
-    rows = comparison.summarise(comparison.stored(), "common", 4)
-    ours, spread = rows["s3rnet"]["psnr_pooled_scene_peak"]
-    assert ours > max(row["psnr_pooled_scene_peak"][0] for row in rows.values()) - 2 * max(
-        spread, 0.05
-    )

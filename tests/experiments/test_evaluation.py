@@ -5,6 +5,7 @@ import torch
 
 from s3rnet_lite import S3RNet, baselines, metrics
 from s3rnet_lite.experiments import evaluation
+from s3rnet_lite.peers import registry
 from s3rnet_lite.training.fusion import FusionModel
 
 
@@ -35,3 +36,17 @@ def test_scores_of_many_scenes_are_means_over_the_scenes(small_train, small_val,
 def test_no_scene_is_an_error(degrade6):
     with pytest.raises(ValueError, match="scenes: expected at least one"):
         evaluation.score_many(degrade6, {}, [])
+
+
+def test_scoring_teaches_a_model_nothing(small_train, small_val, degrade6):
+    """Batch normalisation in training mode would take the test region into its statistics."""
+    model = FusionModel(
+        registry.build("hyperrefiner", "lite", 170, 6),
+        degrade6,
+        "band",
+        "injection",
+        small_train.cube,
+    ).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    evaluation.score_model(model, small_val)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3rnet_lite import baselines, metrics, robustness, training
-from s3rnet_lite.experiments import comparison
+from s3rnet_lite.experiments import comparison, runs
 from s3rnet_lite.peers import registry
 from s3rnet_lite.sensing.degradation import Degradation
 from s3rnet_lite.training.fusion import FusionModel
@@ -190,9 +190,9 @@ def folder(tmp_path_factory, small_train, small_val, small_test):
     """One network, four steps, all it takes."""
     folder = tmp_path_factory.mktemp("robustness")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "search", lambda *arguments: {"steps": 4, "learning_rate": 1e-3})
+        patch.setattr(runs, "search", lambda *arguments: {"steps": 4, "learning_rate": 1e-3})
         patch.setattr(comparison, "CHECKPOINTS", folder / "none")
-        patch.setattr(comparison, "regions", lambda: (small_train, small_val, small_test))
+        patch.setattr(runs, "regions", lambda: (small_train, small_val, small_test))
         for recipe, noise in (("bare", "none"), ("bare", "random"), ("denoised", "random")):
             robustness.train_and_test(
                 robustness.Run("dual_unet", recipe, noise, 0), 1.0, folder, folder / "checkpoints"
@@ -201,14 +201,14 @@ def folder(tmp_path_factory, small_train, small_val, small_test):
 
 
 def test_a_run_is_stored_once_with_what_it_was(folder):
-    runs = robustness.stored(folder)
-    assert [(run["recipe"], run["noise"]) for run in runs] == [
+    rows = robustness.stored(folder)
+    assert [(row["recipe"], row["noise"]) for row in rows] == [
         ("bare", "none"),
         ("bare", "random"),
         ("denoised", "random"),
     ]
-    assert [run["config"]["snr_db"] for run in runs] == [None, [5.0, 40.0], [5.0, 40.0]]
-    assert [(run["config"]["skip"], run["config"]["denoise"]) for run in runs] == [
+    assert [row["config"]["snr_db"] for row in rows] == [None, [5.0, 40.0], [5.0, 40.0]]
+    assert [(row["config"]["skip"], row["config"]["denoise"]) for row in rows] == [
         ("none", False),
         ("none", False),
         ("injection", True),
@@ -218,7 +218,7 @@ def test_a_run_is_stored_once_with_what_it_was(folder):
         robustness.Run("dual_unet", "bare", "none", 0), 1.0, folder, folder / "checkpoints"
     )
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")} == before
-    names, noises, scores = robustness.table(runs, "bare", 15)
+    names, noises, scores = robustness.table(rows, "bare", 15)
     assert (names, noises) == (["dual_unet"], ["none", "35 dB", "random"])
     assert np.isnan(scores[0]).tolist() == [False, True, False]
 

@@ -113,7 +113,7 @@ def test_macs_by_hand():
     macs = pixels * 9 * (bands * bands + bands * 64 + 4 * 64 + 64 * 64 + 64 * bands)
     for n, w in zip(per_level, widths, strict=True):
         macs += 2 * n * n * w + 2 * n * w * d + n * (5 * w * w + w * w)
-    macs += sum(n * 9 * w * w for n, w in zip(per_level[:4], widths, strict=True))
+    macs += sum(n * 9 * w * w for n, w in zip(per_level[:4], widths[:4], strict=True))
     for n, w in zip(per_level[1:3], (64, 128), strict=True):
         macs += 2 * n * (4 * w * w + 2 * w * w + 9 * 2 * w)  # twice: for x and y
     for n, w in zip(per_level[3:], (128, 64), strict=True):
