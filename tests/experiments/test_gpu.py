@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from s3rnet_lite import S3RNet, complexity, training
-from s3rnet_lite.experiments import gpu
+from s3rnet_lite.experiments import gpu, gpu_timing
 from s3rnet_lite.training import fit
 
 
@@ -48,8 +48,8 @@ def test_the_gpu_command_runs_at_tiny_size_without_one(tmp_path, monkeypatch, ca
     assert trained["provenance"]["seed"] == 0 and trained["device"]["name"] == "CPU"
     assert {(row["pass"], row["precision"], row["channels_last"]) for row in timing["rows"]} == {
         (which, precision, last)
-        for which in gpu.PASSES
-        for precision in gpu.PRECISIONS
+        for which in gpu_timing.PASSES
+        for precision in gpu_timing.PRECISIONS
         for last in (False, True)
     }
     assert all(0 < row["launch_seconds"] <= row["seconds"] for row in timing["rows"])
@@ -72,9 +72,9 @@ def test_a_clock_that_does_not_wait_sees_the_launch_only(monkeypatch):
     def spend(seconds: float):
         clock[0] += seconds
 
-    monkeypatch.setattr(gpu, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    monkeypatch.setattr(gpu, "synchronise", lambda _device: spend(10))
-    assert gpu.time_runs(lambda: spend(1), torch.device("cpu"), runs=3) == {
+    monkeypatch.setattr(gpu_timing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(gpu_timing, "synchronise", lambda _device: spend(10))
+    assert gpu_timing.time_runs(lambda: spend(1), torch.device("cpu"), runs=3) == {
         "seconds": 11,
         "launch_seconds": 1,
     }
