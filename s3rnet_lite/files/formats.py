@@ -254,3 +254,18 @@ def _envi_georeference(georeference: dict) -> dict:
         if crs is None
         else fields | {"coordinate system string": "{" + crs.to_wkt(version="WKT1_ESRI") + "}"}
     )
+
+
+def bounds(file: CubeFile) -> tuple[float, float, float, float] | None:
+    """Left, top, right and bottom edge of a north-up image, in the units of its map; None if the
+    file does not say.
+    """
+    place = file.georeference or {}
+    if "transform" in place:
+        width, _, left, _, height, top = place["transform"]
+    elif "map info" in place:
+        column, row, left, top, width, height = (float(number) for number in place["map info"][1:7])
+        left, top, height = left - (column - 1) * width, top + (row - 1) * height, -height
+    else:
+        return None
+    return left, top, left + width * file.shape[2], top + height * file.shape[1]

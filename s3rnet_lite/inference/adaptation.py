@@ -1,5 +1,6 @@
 """Your own pair without any ground truth: learn on the pair degraded once more, fuse at full
-resolution, report what can be known; used in notebooks/10_gpu_training.ipynb."""
+resolution, report what can be known; used in notebooks/10_gpu_training.ipynb.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +13,14 @@ import torch
 from .. import baselines, metrics, training
 from ..files import provenance
 from ..network.s3rnet import S3RNet
-from ..sensing.degradation import Degradation, add_noise, gaussian_psf
+from ..sensing.degradation import gaussian_psf
 from ..sensing.scene import Scene
 from ..training.fusion import FusionModel
-from . import calibration, no_reference
+from . import no_reference
 from .calibration import Response
+from .pair import LARGEST_SHIFT, Pair, Reduced, Window, calibrate
 
 CONFIG = replace(training.CONFIGS["lite"], steps=1_000)
-LARGEST_SHIFT = (
-    0.5  # HR pixels, along an axis; already half a pixel costs more than any choice of method gains
-)
-LEAST_CORRELATION = 0.4  # squared; the tests have other places below 0.3, one place above 0.7
-HELD_OUT_SHARE = 0.25
 NETWORK, SKIP = "network", "skip_without_network"
 
 
@@ -87,154 +84,84 @@ def adapt(
             too small to be degraded once more.
     """
     began = time.perf_counter()
-    scale = calibration.find_scale(x_h, x_m, scale)
-    train, held_out = split(x_h.shape[1], x_h.shape[2], scale)
-    alignment = calibration.align(x_h, x_m, scale, psf_sigma)
-    check_alignment(alignment)
-    low = Degradation(scale, alignment.psf_sigma, torch.ones(1, 1)).spatial(x_m)
-    response = (
-        calibration.estimate_response(x_h, low)
-        if srf is None
-        else calibration.fit_gains(srf, x_h, low)
-    )
-    degrade = Degradation(scale, alignment.psf_sigma, response.srf)
-    offset, unit = float(x_h.min()), float(x_h.max() - x_h.min())
-    x_h, x_m = (
-        (x_h - offset) / unit,
-        (response.to_hsi_unit(x_m) - offset) / unit,
-    )  # now srf @ y is the MSI, and all is in [0, 1]
-
-    rows, columns = (length // scale * scale for length in x_h.shape[1:])
-    reference, reduced_m = x_h[:, :rows, :columns], degrade.spatial(x_m)[:, :rows, :columns]
-    reduced_h = degrade.spatial(reference)
-    snr_db = lost_noise(reference, reduced_h, degrade)
-    # The filter looks at the training part at all positions of its grid, so a PSF's reach must fit
-    # into one LR pixel less.
-    reach = (len(gaussian_psf(degrade.psf_sigma, scale)) - scale) // 2
-    room = min(reference[0, *train].shape) - scale > reach
-    config = replace(config, snr_db=snr_db, denoise=snr_db is not None and room)
-    if snr_db is not None:
-        reduced_h = add_noise(reduced_h, snr_db, torch.Generator().manual_seed(config.seed))
-    model = _train(reference[:, *train], reduced_m[:, *train], degrade, config, preset, progress)
-    reduced = {
-        name: y_hat - reference for name, y_hat in _fuse(model, reduced_h, reduced_m).items()
-    }
-    scores = {
-        name: metrics.evaluate(
-            (reference + error)[:, *held_out], reference[:, *held_out], scale, unit
-        )
-        for name, error in reduced.items()
-    }
+    pair = calibrate(x_h, x_m, scale, srf, psf_sigma)
+    reduced = pair.reduced(config.seed)
+    config = replace(config, snr_db=reduced.snr_db, denoise=can_denoise(pair, reduced))
+    model = learn(pair, reduced, config, preset, progress)
+    guesses = fuse(model, reduced.x_h, reduced.x_m)
+    errors = {name: y_hat - reduced.y for name, y_hat in guesses.items()}
+    scores = score(errors, pair, reduced)
     ranking = sorted(scores, key=lambda name: scores[name]["psnr_pooled_scene_peak"], reverse=True)
     rival = next(name for name in ranking if name != NETWORK)
-
-    fused = _fuse(model, x_h, x_m, (rival, "bicubic"))
+    fused = fuse(model, pair.x_h, pair.x_m, (rival, "bicubic"))
     report = {
-        "pair": {"scale": scale, "lr_hsi": list(x_h.shape), "hr_msi": list(x_m.shape)},
-        "alignment": asdict(alignment)
-        | {"psf_sigma_estimated": psf_sigma is None, "largest_shift": LARGEST_SHIFT},
-        "msi": {
-            "srf_estimated": srf is None,
-            "gain": response.gain.flatten().tolist(),
-            "offset": response.offset.flatten().tolist(),
-            "explained_variance": response.explained.tolist(),
-        },
-        "held_out": {
-            "lr_rows": _ends(held_out[0]),
-            "lr_columns": _ends(held_out[1]),
-            "scores": scores,
-        },
+        **_known(pair, srf is None, psf_sigma is None),
+        "held_out": {**_ends(pair.held_out), "scores": scores},
         "ranking": ranking,
         "recommendation": _recommend(ranking, scores),
-        "full_resolution": {
-            name: {"consistency": _consistency(y_hat, x_h, x_m, degrade)}
-            | no_reference.qnr(y_hat, x_h, x_m, degrade)
-            for name, y_hat in fused.items()
-        },
-        "training": {
-            "preset": preset,
-            "lr_rows": _ends(train[0]),
-            "lr_columns": _ends(train[1]),
-            "config": asdict(config),
-        },
-        "degradation": degrade.card(),
+        "full_resolution": {name: _quality(y_hat, pair) for name, y_hat in fused.items()},
+        "training": {"preset": preset, **_ends(pair.train), "config": asdict(config)},
+        "degradation": pair.degrade.card(),
         "provenance": provenance.facts(config.seed, time.perf_counter() - began),
     }
-    errors = {name: unit * reduced[name].square().mean(0).sqrt() for name in (NETWORK, rival)}
-    y_hat = fused[NETWORK] * unit + offset
-    return Adaptation(
-        in_units(model, offset, unit, response), y_hat, report, errors, held_out, response.srf
-    )
+    root = {name: pair.unit * errors[name].square().mean(0).sqrt() for name in (NETWORK, rival)}
+    model = in_units(model, pair.offset, pair.unit, pair.response)
+    y_hat = fused[NETWORK] * pair.unit + pair.offset
+    return Adaptation(model, y_hat, report, root, pair.held_out, pair.response.srf)
 
 
-def split(height: int, width: int, scale: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where an LR-HSI is learnt from and where it is held out: two times (rows, columns), along its
-    longer side.
-
-    All edges lie on the grid of the reduced problem. Between the two lies one of its pixels, and
-    the training part is degraded by itself, so that no held-out pixel enters the training, neither
-    as input nor as target.
-
-    Raises:
-        ValueError: fewer than 6 times 3 pixels in the reduced problem, or fewer than 8 on a side of
-            the LR-HSI (QNR's windows).
+def can_denoise(pair: Pair, reduced: Reduced) -> bool:
+    """Whether the noise is known, and a `WienerDenoiser` has room: it looks at the training part at
+    all positions of its grid, so a PSF's reach must fit into one LR pixel less.
     """
-    shorter, longer = sorted((height // scale, width // scale))
-    if shorter < 3 or longer < 6 or min(height, width) < 8:
-        raise ValueError(
-            f"x_h: {height} x {width} pixels are too few to be degraded {scale} times once more "
-            "and divided into training and held-out "
-            f"pixels; at least {max(3 * scale, 8)} x {6 * scale} are needed"
-        )
-    held_out = round(HELD_OUT_SHARE * longer)
-    along = (
-        slice(0, (longer - held_out - 1) * scale),
-        slice((longer - held_out) * scale, longer * scale),
+    scale = pair.degrade.scale
+    reach = (len(gaussian_psf(pair.degrade.psf_sigma, scale)) - scale) // 2
+    room = min(reduced.y[0, *pair.train].shape) - scale > reach
+    return reduced.snr_db is not None and room
+
+
+def learn(
+    pair: Pair, reduced: Reduced, config: training.TrainingConfig, preset: str, progress: bool
+) -> FusionModel:
+    """A network that has learnt from the training part of the reduced pair."""
+    degrade = pair.degrade
+    y, x_m = reduced.y[:, *pair.train], reduced.x_m[:, *pair.train]
+    crop = min(config.crop, *(length // degrade.scale * degrade.scale for length in y.shape[1:]))
+    config = replace(config, crop=crop, validate_every=config.steps)
+    torch.manual_seed(config.seed)
+    network = S3RNet.from_preset(preset, len(y), len(x_m), scale=degrade.scale)
+    model = FusionModel(network, degrade, "band", "injection", y, config.denoise, [x_m])
+    with_msi, alone = (
+        Scene(cube, torch.zeros(len(cube)), torch.zeros(len(cube)), None, "training part", 1.0, 0.0)
+        for cube in (torch.cat([y, x_m]), y)
     )
-    across = slice(0, shorter * scale)
-    return tuple((across, part) if width >= height else (part, across) for part in along)
+    return training.fit(model, with_msi, alone, config, progress=progress).model.eval()
 
 
-def lost_noise(x_h: torch.Tensor, reduced_h: torch.Tensor, degrade: Degradation) -> float | None:
-    """The SNR in dB at which noise has to be added to a degraded LR-HSI for it to be as noisy as
-    the LR-HSI itself.
-
-    White noise, as strong in every band as `metrics.estimate_noise` finds in the mean over bands,
-    minus what the blur leaves of it.
-    None where noise cannot be told from signal: too few pixels for so many bands, or bands that
-    depend on each other exactly.
-    """
-    try:
-        variance = metrics.estimate_noise(x_h).square().mean()
-    except ValueError:
-        return None
-    kept = gaussian_psf(degrade.psf_sigma, degrade.scale) @ gaussian_psf(
-        degrade.psf_sigma, degrade.scale
-    )
-    return float(10 * torch.log10(reduced_h.double().square().mean() / (variance * (1 - kept**2))))
+@torch.no_grad()
+def fuse(
+    model: FusionModel,
+    x_h: torch.Tensor,
+    x_m: torch.Tensor,
+    names: Iterable[str] = (SKIP, *baselines.NAMES),
+) -> dict:
+    """One pair in [0, 1] by the network and by methods without."""
+    fused = {NETWORK: model(x_h[None], x_m[None])[0]}
+    for name in names:
+        if name == SKIP:
+            fused[name] = skip_alone(model, x_h, x_m)
+        else:
+            fused[name] = baselines.run(name, x_h, x_m, model.degrade)
+    return fused
 
 
-def check_alignment(alignment: calibration.Alignment) -> None:
-    """Refuse a pair of which a fused image would be wrong.
-
-    Raises:
-        ValueError: the two are not correlated at any shift, or shifted by more than
-            `LARGEST_SHIFT`.
-    """
-    if alignment.correlation < LEAST_CORRELATION:
-        raise ValueError(
-            "x_h, x_m: expected images of the same place, but they hardly correlate at any shift "
-            "(squared correlation "
-            f"{alignment.correlation:.2f}, at least {LEAST_CORRELATION} expected); is one of them "
-            "flipped, turned or of another footprint?"
-        )
-    if max(abs(alignment.rows), abs(alignment.columns)) > LARGEST_SHIFT:
-        raise ValueError(
-            f"x_m: expected to be aligned with x_h to {LARGEST_SHIFT} HR pixels, but its content "
-            f"lies {alignment.rows:+.2f} rows (down) "
-            f"and {alignment.columns:+.2f} columns (right) of HR pixels away from where x_h has "
-            "it; register the pair first"
-        )
+def score(errors: dict[str, torch.Tensor], pair: Pair, reduced: Reduced) -> dict[str, dict]:
+    """`metrics.evaluate` of each method on the held-out pixels, from its errors on all."""
+    own, scale = (slice(None), *pair.held_out), pair.degrade.scale
+    return {
+        name: metrics.evaluate((reduced.y + error)[own], reduced.y[own], scale, pair.unit)
+        for name, error in errors.items()
+    }
 
 
 def in_units(model: FusionModel, offset: float, unit: float, response: Response) -> FusionModel:
@@ -245,21 +172,16 @@ def in_units(model: FusionModel, offset: float, unit: float, response: Response)
         offset, unit: x_h = unit * (x_h in [0, 1]) + offset.
         response: takes an HR-MSI to the HSI's unit.
     """
-    gain, shift = (
-        response.gain * unit,
-        response.gain * offset + response.offset,
-    )  # x_m = gain * (x_m in [0, 1]) + shift
+    # x_m = gain * (x_m in [0, 1]) + shift
+    gain, shift = response.gain * unit, response.gain * offset + response.offset
     for regression in [part.regression for part in (model, model.denoiser) if part is not None]:
         weights, constant = regression[:, :-1] / gain.flatten(), regression[:, -1]
         constant = unit * (constant - weights @ shift.flatten()) + offset
         regression.copy_(torch.cat([unit * weights, constant[:, None]], dim=1))
     if model.denoiser is not None:
         model.denoiser.variance.mul_(unit**2)
-    for name, slope, intercept in (
-        ("hsi", unit, offset),
-        ("msi", gain, shift),
-        ("output", unit, 0),
-    ):
+    changes = ("hsi", unit, offset), ("msi", gain, shift), ("output", unit, 0)
+    for name, slope, intercept in changes:
         mean, spread = getattr(model, f"{name}_mean"), getattr(model, f"{name}_spread")
         mean.mul_(slope).add_(intercept)
         spread.mul_(slope)
@@ -277,61 +199,35 @@ def skip_alone(model: FusionModel, x_h: torch.Tensor, x_m: torch.Tensor) -> torc
     )
 
 
-def _train(
-    y: torch.Tensor,
-    x_m: torch.Tensor,
-    degrade: Degradation,
-    config: training.TrainingConfig,
-    preset: str,
-    progress: bool,
-) -> FusionModel:
-    """A network that has learnt from an HSI and the MSI measured with it, (C, h, w) and (M, h,
-    w).
-    """
-    crop = min(config.crop, *(length // degrade.scale * degrade.scale for length in y.shape[1:]))
-    config = replace(config, crop=crop, validate_every=config.steps)
-    torch.manual_seed(config.seed)
-    network = S3RNet.from_preset(preset, len(y), len(x_m), scale=degrade.scale)
-    model = FusionModel(network, degrade, "band", "injection", y, config.denoise, [x_m])
-    with_msi, alone = (
-        Scene(cube, torch.zeros(len(cube)), torch.zeros(len(cube)), None, "training part", 1.0, 0.0)
-        for cube in (torch.cat([y, x_m]), y)
-    )
-    training.fit(model, with_msi, alone, config, progress=progress)
-    return model.eval()
-
-
-@torch.no_grad()
-def _fuse(
-    model: FusionModel,
-    x_h: torch.Tensor,
-    x_m: torch.Tensor,
-    names: Iterable[str] = (SKIP, *baselines.NAMES),
-) -> dict:
-    """One pair in [0, 1] by the network and by methods without."""
-    fused = {NETWORK: model(x_h[None], x_m[None])[0]}
-    for name in names:
-        if name == SKIP:
-            fused[name] = skip_alone(model, x_h, x_m)
-        else:
-            fused[name] = baselines.run(name, x_h, x_m, model.degrade)
-    return fused
-
-
-def _consistency(
-    y_hat: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation
-) -> dict:
-    """How well the fused image, degraded, gives the inputs back: necessary, not sufficient, since
-    some methods enforce it.
-    """
-    pairs = {"lr_hsi": (degrade.spatial(y_hat), x_h), "hr_msi": (degrade.spectral(y_hat), x_m)}
+def _known(pair: Pair, srf_estimated: bool, psf_estimated: bool) -> dict:
+    """What calibration found, for the report."""
+    alignment = {"psf_sigma_estimated": psf_estimated, "largest_shift": LARGEST_SHIFT}
+    sizes = {"lr_hsi": list(pair.x_h.shape), "hr_msi": list(pair.x_m.shape)}
     return {
+        "pair": {"scale": pair.degrade.scale, **sizes},
+        "alignment": asdict(pair.alignment) | alignment,
+        "msi": {
+            "srf_estimated": srf_estimated,
+            "gain": pair.response.gain.flatten().tolist(),
+            "offset": pair.response.offset.flatten().tolist(),
+            "explained_variance": pair.response.explained.tolist(),
+        },
+    }
+
+
+def _quality(y_hat: torch.Tensor, pair: Pair) -> dict:
+    """Without a reference: how well the fused image, degraded, gives the inputs back (necessary,
+    not sufficient, since some methods enforce it), and QNR.
+    """
+    spatial, spectral = pair.degrade.spatial(y_hat), pair.degrade.spectral(y_hat)
+    consistency = {
         name: {
             "psnr_pooled_scene_peak": metrics.pooled_psnr(found, given),
             "sam_degrees": metrics.sam(found, given),
         }
-        for name, (found, given) in pairs.items()
+        for name, found, given in (("lr_hsi", spatial, pair.x_h), ("hr_msi", spectral, pair.x_m))
     }
+    return {"consistency": consistency} | no_reference.qnr(y_hat, pair.x_h, pair.x_m, pair.degrade)
 
 
 def _recommend(ranking: list[str], scores: dict) -> str:
@@ -353,5 +249,6 @@ def _recommend(ranking: list[str], scores: dict) -> str:
     )
 
 
-def _ends(part: slice) -> list[int]:
-    return [part.start, part.stop]
+def _ends(window: Window) -> dict[str, list[int]]:
+    rows, columns = ([part.start, part.stop] for part in window)
+    return {"lr_rows": rows, "lr_columns": columns}

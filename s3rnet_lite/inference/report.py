@@ -15,11 +15,9 @@ from .. import training
 from ..files import atomic, formats
 from ..sensing import sensors
 from ..sensing.scene import rgb
-from . import adaptation
+from . import adaptation, pair
 from .adaptation import NETWORK, Adaptation
 
-SENTINEL2_10M = ("2", "3", "4", "8")
-SENSORS = ("landsat_tm", "sentinel2a")
 FALSE_COLOUR_NM = (480.0, 650.0)  # first and last band, where nobody says; a picture needs some
 
 
@@ -63,7 +61,7 @@ def run(
         None if x is None else x[good] for x in (hsi_file.wavelengths_nm, hsi_file.fwhm_nm)
     )
     x_h, x_m = (torch.from_numpy(file.read(bands=file.good_bands)) for file in (hsi_file, msi_file))
-    response = None if srf is None else read_srf(srf, len(x_m), len(x_h), wavelengths, fwhm)
+    response = None if srf is None else sensors.read_srf(srf, len(x_m), len(x_h), wavelengths, fwhm)
     found = adaptation.adapt(
         x_h, x_m, srf=response, psf_sigma=psf_sigma, config=config, progress=progress
     )
@@ -94,71 +92,22 @@ def check_footprints(hsi: formats.CubeFile, msi: formats.CubeFile) -> None:
     """Compare the corners, where both files say where they lie.
 
     Raises:
-        ValueError: two corners differ by more than `adaptation.LARGEST_SHIFT` HR pixels along an
+        ValueError: two corners differ by more than `pair.LARGEST_SHIFT` HR pixels along an
             axis.
     """
-    ours, theirs = _bounds(hsi), _bounds(msi)
+    ours, theirs = formats.bounds(hsi), formats.bounds(msi)
     if ours is None or theirs is None:
         return
-    pixel = np.array([theirs[2] - theirs[0], theirs[1] - theirs[3]] * 2) / np.array(
-        [msi.shape[2], msi.shape[1]] * 2
-    )
+    size = np.array([theirs[2] - theirs[0], theirs[1] - theirs[3]] * 2)
+    pixel = size / np.array([msi.shape[2], msi.shape[1]] * 2)
     apart = (np.array(ours) - np.array(theirs)) / pixel
-    if (abs(apart) > adaptation.LARGEST_SHIFT).any():
+    if (abs(apart) > pair.LARGEST_SHIFT).any():
         raise ValueError(
             f"{hsi.path} and {msi.path}: expected one footprint, but by their georeferences left, "
             "top, right and bottom edges lie "
             f"{', '.join(f'{value:+.2f}' for value in apart)} HR pixels apart; crop or resample "
             "both to the same area"
         )
-
-
-def read_srf(
-    source: str, msi_bands: int, hsi_bands: int, wavelengths_nm=None, fwhm_nm=None
-) -> torch.Tensor:
-    """(M, C) spectral response of a known sensor, or from a file; arguments as `run`.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; not M rows of C finite numbers with positive
-            sums; a sensor without wavelengths or with another number of bands.
-    """
-    if source in SENSORS:
-        if wavelengths_nm is None:
-            raise ValueError(
-                f"srf: {source} needs wavelengths in the HSI file; give a file of numbers, or "
-                "leave it to be estimated"
-            )
-        if source == "landsat_tm":
-            return sensors.landsat_tm(wavelengths_nm, msi_bands, fwhm_nm)
-        if msi_bands not in (4, 10):
-            raise ValueError(
-                f"srf: sentinel2a has 10 bands, or the 4 of 10 m; the MSI has {msi_bands}"
-            )
-        return sensors.sentinel2a(
-            wavelengths_nm, SENTINEL2_10M if msi_bands == 4 else sensors.SENTINEL2_BANDS, fwhm_nm
-        )
-    path = Path(source)
-    if path.suffix not in (".csv", ".npy"):
-        raise ValueError(
-            f"srf: expected {' or '.join(SENSORS)}, or a .csv or .npy file, got {source!r}"
-        )
-    try:
-        srf = np.atleast_2d(
-            np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
-        ).astype(np.float64)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read as numbers ({error})") from error
-    if (
-        srf.shape != (msi_bands, hsi_bands)
-        or not np.isfinite(srf).all()
-        or not (srf.sum(1) > 0).all()
-    ):
-        raise ValueError(
-            f"{path}: expected {msi_bands} rows (MSI bands) of {hsi_bands} finite numbers (good "
-            "HSI bands) with positive sums, "
-            f"got shape {srf.shape}"
-        )
-    return torch.from_numpy(srf / srf.sum(1, keepdims=True)).float()
 
 
 def draw(found: Adaptation, x_h: torch.Tensor, x_m: torch.Tensor, wavelengths_nm=None) -> Figure:
@@ -179,7 +128,7 @@ def draw(found: Adaptation, x_h: torch.Tensor, x_m: torch.Tensor, wavelengths_nm
         axis.set(title=title, xticks=[], yticks=[])
     largest = max(float(error.quantile(0.99)) for error in found.errors.values())
     rows, columns = found.held_out
-    for axis, (name, error) in zip(axes[1], found.errors.items(), strict=True):
+    for axis, (name, error) in zip(axes[1], found.errors.items(), strict=False):
         shown = axis.imshow(
             error.numpy(), cmap="cividis", vmin=0, vmax=largest, interpolation="nearest"
         )
@@ -203,18 +152,3 @@ def draw(found: Adaptation, x_h: torch.Tensor, x_m: torch.Tensor, wavelengths_nm
         xlim=(min(values) - 2, max(values) + 1),
     )
     return figure
-
-
-def _bounds(file: formats.CubeFile) -> tuple[float, float, float, float] | None:
-    """Left, top, right and bottom edge of a north-up image, in the units of its map; None if the
-    file does not say.
-    """
-    place = file.georeference or {}
-    if "transform" in place:
-        width, _, left, _, height, top = place["transform"]
-    elif "map info" in place:
-        column, row, left, top, width, height = (float(number) for number in place["map info"][1:7])
-        left, top, height = left - (column - 1) * width, top + (row - 1) * height, -height
-    else:
-        return None
-    return left, top, left + width * file.shape[2], top + height * file.shape[1]

@@ -22,108 +22,23 @@ import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from ..files.checks import check_pair
+from ..network.fast import sharing_copy, speed_up
 from ..network.s3rnet import S3RNet
 from ..network.ssawb import ChannelAttention
 from ..training.fusion import FusionModel
+from .tiles import Span, attention_reach, default_overlap, reach, spans
+
+__all__ = ["TILE", "Job", "Span", "default_overlap", "evaluating", "fuse", "reach", "spans"]
 
 TILE = 256
-LARGEST_OVERLAP = 64  # unless asked for
-PLAUSIBLE = (
-    10  # times what the model was trained on; [0, 1] data stay below this, digital numbers do not
-)
-
-
-@dataclass(frozen=True)
-class Span:
-    """One axis of a tile, in HR pixels: those it answers for, those it sees, and those it writes,
-    with their weights.
-    """
-
-    own: slice
-    seen: slice
-    written: slice
-    weight: torch.Tensor
-
-
-def spans(length: int, tile: int, overlap: int, scale: int) -> list[Span]:
-    """Cut an axis into tiles: `own` parts cover it once, `weight`s add up to 1 everywhere, all
-    starts and ends lie on LR pixels.
-
-    Args:
-        length: HR pixels, a multiple of `scale`.
-        tile: most pixels that a tile answers for; as many tiles as that takes share the axis
-            evenly.
-        overlap: pixels that a tile sees beyond its own, at both ends, as far as the image goes. An
-            eighth of it is blended.
-        scale: HR pixels in an LR pixel; must divide `tile` and `overlap`.
-
-    Raises:
-        ValueError: a tile or an overlap that is no multiple of the scale.
-    """
-    for name, value, least in (("tile", tile, scale), ("overlap", overlap, 0)):
-        if value < least or value % scale:
-            raise ValueError(
-                f"{name}: expected a multiple of the scale {scale}, at least {least}, got {value}"
-            )
-    count, fade = math.ceil(length / tile), overlap // 8
-    cuts = [scale * (i * (length // scale) // count) for i in range(count + 1)]
-
-    def rise(
-        cut: int, pixels: torch.Tensor
-    ) -> torch.Tensor:  # from 0 to 1 around a cut; a pixel's centre is at its number + 1/2
-        if cut in (0, length):  # no neighbour to share with
-            return torch.full((len(pixels),), float(cut == 0))
-        return ((pixels + 0.5 - cut) / max(2 * fade, 1) + 0.5).clamp(0, 1)
-
-    result = []
-    for start, stop in itertools.pairwise(cuts):
-        seen, written = (
-            slice(max(start - beyond, 0), min(stop + beyond, length)) for beyond in (overlap, fade)
-        )
-        pixels = torch.arange(written.start, written.stop)
-        result.append(
-            Span(slice(start, stop), seen, written, rise(start, pixels) - rise(stop, pixels))
-        )
-    return result
-
-
-def reach(model: FusionModel) -> int | None:
-    """HR pixels from which a result can hear of its input, attention and denoiser aside; None if
-    not an S3RNet, hence not known.
-
-    Convolutions add their radii (times the scale at low resolution), interpolation adds an LR
-    pixel, and each pass of the injection what the PSF has beyond its block, and the bicubic kernel.
-    """
-    network, scale = model.network, model.degrade.scale
-    if not isinstance(network, S3RNet):
-        return None
-    branches, beyond_block = network.mbfn, (model.degrade.card()["psf"]["taps"] - scale) // 2
-    of_v = scale * (_radius(branches.v) + 1) + 2  # the bicubic kernel, at high resolution
-    pixels = max(_attention_reach(network), of_v, _radius(branches.z) + scale) + _radius(
-        network.head
-    )
-    for _ in range(2 if model.skip == "injection" else 0):
-        pixels = scale * math.ceil((pixels + beyond_block) / scale) + math.ceil(1.5 * scale)
-    return pixels
-
-
-def default_overlap(model: FusionModel) -> int:
-    """Enough for the reach and the blended eighth, at most `LARGEST_OVERLAP` (rounded down to LR
-    pixels).
-    """
-    scale, needed = model.degrade.scale, reach(model)
-    sizes = range(0, LARGEST_OVERLAP + 1, scale)
-    return next(
-        (size for size in sizes if needed is not None and size - size // 8 >= needed), sizes[-1]
-    )
+# times what the model was trained on; [0, 1] data stay below this, digital numbers do not
+PLAUSIBLE = 10
 
 
 def fuse(
@@ -157,9 +72,8 @@ def fuse(
             moments = job.moments(bar)
             y_hat = torch.zeros(job.shape)
             for _, rows, columns, y in job.parts(moments, 0, bar):
-                y_hat[:, rows.written, columns.written] += y * (
-                    rows.weight[:, None] * columns.weight
-                )
+                weight = rows.weight[:, None] * columns.weight
+                y_hat[:, rows.written, columns.written] += y * weight
     return y_hat
 
 
@@ -169,27 +83,23 @@ class Job:
     """
 
     def __init__(self, model: FusionModel, x_h, x_m, tile: int, overlap: int | None):
-        self.model, self.x_h, self.x_m = model, x_h, x_m
+        on_cpu = model.output_mean.device.type == "cpu"
+        self.model, self.x_h, self.x_m = speed_up(model) if on_cpu else model, x_h, x_m
         scale, (msi_bands, hsi_bands) = model.degrade.scale, model.degrade.srf.shape
         for name, x in (("x_h", x_h), ("x_m", x_m)):
             if len(x.shape) != 3:
                 raise ValueError(
                     f"{name}: expected one image (bands, height, width), got shape {tuple(x.shape)}"
                 )
-        check_pair(
-            *(torch.empty(tuple(x.shape), device="meta") for x in (x_h, x_m)),
-            scale,
-            hsi_bands,
-            msi_bands,
-        )
+        shapes = (torch.empty(tuple(x.shape), device="meta") for x in (x_h, x_m))
+        check_pair(*shapes, scale, hsi_bands, msi_bands)
         self.shape = (hsi_bands, *x_m.shape[1:])
         overlap = default_overlap(model) if overlap is None else overlap
         self.tiles = self._grid(tile, overlap)
         self.first_pass = []
         if isinstance(model.network, S3RNet) and len(self.tiles) > 1:  # one tile is the whole image
-            self.first_pass = self._grid(
-                tile, min(overlap, scale * math.ceil(_attention_reach(model.network) / scale))
-            )
+            needed = scale * math.ceil(attention_reach(model.network) / scale)
+            self.first_pass = self._grid(tile, min(overlap, needed))
         self.steps = len(self.first_pass) + len(self.tiles)
         windows = [(rows.own, columns.own) for rows, columns in self.tiles]
         means_and_spreads = {
@@ -268,7 +178,7 @@ class Job:
             x_h, x_m = self.model.standardise(x_h, x_m)
             branches, attention = self.model.network.mbfn, self.model.network.ssawb.attention
             q, k = (
-                attention.to_q(branches._to_high_resolution(branches.q(x_h))),
+                attention.to_q(branches.to_high_resolution(branches.q(x_h))),
                 attention.to_k(branches.k(x_m)),
             )
             own = (..., _within(rows.own, rows.seen), _within(columns.own, columns.seen))
@@ -286,33 +196,38 @@ class Job:
         """Second pass: number, rows, columns and result (C, H, W) of each tile from number `start`
         on, over the pixels that it writes.
         """
+        model = self.model
         if moments is not None:
-            attention = self.model.network.ssawb.attention
-            attention.weights = _attention_weights(
-                moments.to(attention.to_q.weight.device), attention
-            )
+            attention = model.network.ssawb.attention
+            moments = moments.to(attention.to_q.weight.device)
+            model = with_attention(model, _attention_weights(moments, attention))
         for index, (rows, columns) in enumerate(self.tiles[start:], start):
-            yield index, rows, columns, self._result(rows, columns)
+            yield index, rows, columns, self._result(model, rows, columns)
             bar.update()
 
-    def _result(self, rows: Span, columns: Span) -> torch.Tensor:
+    def _result(self, model: FusionModel, rows: Span, columns: Span) -> torch.Tensor:
         x_h, x_m, missing = self._inputs(rows.seen, columns.seen)
         written = (..., _within(rows.written, rows.seen), _within(columns.written, columns.seen))
-        y = self.model.fuse_clean(x_h, x_m)[0][written].cpu()
+        y = model.fuse_clean(x_h, x_m)[0][written].cpu()
         return y.masked_fill(missing[written], math.nan) if missing.any() else y
 
 
 @contextmanager
 def evaluating(model: FusionModel) -> Iterator[None]:
-    """Evaluation mode, and afterwards the model as it was."""
+    """Evaluation mode, and afterwards the mode that it was in."""
     training = model.training
     model.eval()
     try:
         yield
     finally:
         model.train(training)
-        if isinstance(model.network, S3RNet):
-            model.network.ssawb.attention.weights = None
+
+
+def with_attention(model: FusionModel, weights: torch.Tensor) -> FusionModel:
+    """A model that shares all parameters and takes these maps (1, heads, d, d) for its own."""
+    other = sharing_copy(model)
+    other.network.ssawb.attention.attention_map = lambda _f_q, _f_k: weights
+    return other
 
 
 def _attention_weights(moments: torch.Tensor, attention: ChannelAttention) -> torch.Tensor:
@@ -325,17 +240,6 @@ def _attention_weights(moments: torch.Tensor, attention: ChannelAttention) -> to
     else:
         logits = logits / d**0.5
     return logits.softmax(dim=-1).to(attention.to_q.weight.dtype)[None]
-
-
-def _attention_reach(network: S3RNet) -> int:
-    return max(network.scale * (_radius(network.mbfn.q) + 1), _radius(network.mbfn.k))
-
-
-def _radius(layers: nn.Module) -> int:
-    """Of a sequence of convolutions: their radii add up."""
-    return sum(
-        layer.kernel_size[0] // 2 for layer in layers.modules() if isinstance(layer, nn.Conv2d)
-    )
 
 
 def _window(x, rows: slice, columns: slice) -> torch.Tensor:

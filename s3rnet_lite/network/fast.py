@@ -49,11 +49,18 @@ def speed_up(model: nn.Module) -> nn.Module:
     """
     if not any(_fast_class(module) for module in model.modules()):
         return model
-    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    faster = copy.deepcopy(model, shared)
+    faster = sharing_copy(model)
     for module in faster.modules():
         module.__class__ = _fast_class(module) or type(module)
     return faster
+
+
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """Another model of the same parameters and buffers: what is changed of its modules, `model`
+    never sees.
+    """
+    shared: dict[int, torch.Tensor] = {id(x): x for x in chain(model.parameters(), model.buffers())}
+    return copy.deepcopy(model, shared)
 
 
 def _fast_class(module: nn.Module) -> type[nn.Module] | None:

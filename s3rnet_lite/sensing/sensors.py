@@ -11,6 +11,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ LANDSAT_TM_BANDS = {
     4: (1, 2, 3, 4),
     6: (1, 2, 3, 4, 5, 7),
 }  # band 6 is thermal and sees no sunlight
+SENSORS = ("landsat_tm", "sentinel2a")
+SENTINEL2_10M = ("2", "3", "4", "8")
 SENTINEL2_BANDS = ("2", "3", "4", "5", "6", "7", "8", "8A", "11", "12")  # those of 10 and 20 m
 MINIMUM_COVERAGE = (
     0.05  # an MSI band with less of its response on the grid than this cannot be simulated at all
@@ -106,6 +109,54 @@ def sentinel2a(
         wavelengths_nm,
         fwhm_nm,
     )
+
+
+def read_srf(
+    source: str, msi_bands: int, hsi_bands: int, wavelengths_nm=None, fwhm_nm=None
+) -> torch.Tensor:
+    """(M, C) spectral response of a known sensor, or from a file.
+
+    Args:
+        source: "landsat_tm" (4 or 6 bands), "sentinel2a" (10 bands, or 4: those of 10 m), or a
+            .csv or .npy file of (M, C) numbers.
+        wavelengths_nm, fwhm_nm: (C,) of the HSI, which a sensor needs.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not M rows of C finite numbers with positive
+            sums; a sensor without wavelengths or with another number of bands.
+    """
+    if source in SENSORS:
+        if wavelengths_nm is None:
+            raise ValueError(
+                f"srf: {source} needs wavelengths in the HSI file; give a file of numbers, or "
+                "leave it to be estimated"
+            )
+        if source == "landsat_tm":
+            return landsat_tm(wavelengths_nm, msi_bands, fwhm_nm)
+        if msi_bands not in (4, 10):
+            raise ValueError(
+                f"srf: sentinel2a has 10 bands, or the 4 of 10 m; the MSI has {msi_bands}"
+            )
+        return sentinel2a(
+            wavelengths_nm, SENTINEL2_10M if msi_bands == 4 else SENTINEL2_BANDS, fwhm_nm
+        )
+    path = Path(source)
+    if path.suffix not in (".csv", ".npy"):
+        raise ValueError(
+            f"srf: expected {' or '.join(SENSORS)}, or a .csv or .npy file, got {source!r}"
+        )
+    try:
+        numbers = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
+        srf = np.atleast_2d(numbers).astype(np.float64)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read as numbers ({error})") from error
+    sound = np.isfinite(srf).all() and (srf.sum(1) > 0).all()
+    if srf.shape != (msi_bands, hsi_bands) or not sound:
+        raise ValueError(
+            f"{path}: expected {msi_bands} rows (MSI bands) of {hsi_bands} finite numbers (good "
+            f"HSI bands) with positive sums, got shape {srf.shape}"
+        )
+    return torch.from_numpy(srf / srf.sum(1, keepdims=True)).float()
 
 
 def landsat_tm_coverage(wavelengths_nm, bands: int = 4, fwhm_nm=None) -> Coverage:

@@ -19,7 +19,7 @@ from image_files import braces, write_envi
 
 from s3rnet_lite import Degradation, baselines, metrics, sensors, training
 from s3rnet_lite.files import formats
-from s3rnet_lite.inference import adaptation, report, tiling
+from s3rnet_lite.inference import adaptation, pair, report, tiling
 from s3rnet_lite.sensing.degradation import add_noise
 from s3rnet_lite.training.fusion import FusionModel
 
@@ -114,11 +114,11 @@ def test_the_reduced_pair_is_as_noisy_as_the_pair():
     x_h = clean + sigma * torch.randn_like(clean)
     reduced = degrade.spatial(x_h)
     assert (reduced - degrade.spatial(clean)).std() < sigma / 5
-    snr_db = adaptation.lost_noise(x_h, reduced, degrade)
+    snr_db = pair.lost_noise(x_h, reduced, degrade)
     assert float((add_noise(reduced, snr_db) - degrade.spatial(clean)).std()) == pytest.approx(
         sigma, rel=0.05
     )
-    assert adaptation.lost_noise(x_h[:, :6, :8], reduced, degrade) is None
+    assert pair.lost_noise(x_h[:, :6, :8], reduced, degrade) is None
 
 
 def test_no_held_out_pixel_is_trained_on(other_sensor, monkeypatch):
@@ -160,9 +160,9 @@ def test_splits_are_apart_and_on_the_grid(scale, rows, columns, more):
     height, width = rows * scale + more[0] % scale, columns * scale + more[1] % scale
     if max(rows, columns) < 6 or min(height, width) < 8:
         with pytest.raises(ValueError, match="too few to be degraded"):
-            adaptation.split(height, width, scale)
+            pair.split(height, width, scale)
         return
-    (train, held_out), used = adaptation.split(height, width, scale), torch.zeros(height, width)
+    (train, held_out), used = pair.split(height, width, scale), torch.zeros(height, width)
     for value, part in ((1, train), (2, held_out)):
         assert all(edge % scale == 0 for axis in part for edge in (axis.start, axis.stop))
         assert (used[part] == 0).all() and min(used[part].shape) >= 2 * scale
@@ -360,7 +360,7 @@ def test_responses_that_do_not_fit_are_named(tmp_path, other_sensor):
         ("sentinel2a", 5, wavelengths, "the MSI has 5"),
     ):
         with pytest.raises(ValueError, match=message):
-            report.read_srf(str(source), bands, 120, nanometres)
+            sensors.read_srf(str(source), bands, 120, nanometres)
     with pytest.raises(ValueError, match=r"ends in \.npy or \.hdr"):
         report.run("h.npy", "m.npy", tmp_path / "out.tif")
 
@@ -383,7 +383,7 @@ def test_half_a_pixel_costs_more_than_the_choice_of_method(other_sensor):
         ).float()
         return metrics.pooled_psnr(baselines.run(name, x_h, moved, degrade), y)
 
-    aligned, off = quality("sylvester", 0), quality("sylvester", adaptation.LARGEST_SHIFT)
+    aligned, off = quality("sylvester", 0), quality("sylvester", pair.LARGEST_SHIFT)
     assert quality("bicubic", 0) + 3 < off < quality("gsa", 0) < aligned
     assert quality("sylvester", 2) < quality("bicubic", 0) + 1
 
