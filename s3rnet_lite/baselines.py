@@ -7,8 +7,6 @@ them, and returns an HR-HSI (..., C, h*r, w*r).
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,6 +14,7 @@ from sklearn.decomposition import NMF, MiniBatchDictionaryLearning, SparseCoder
 
 from .files.checks import check_pair
 from .sensing.degradation import Degradation, blur_and_decimate_matrix
+from .sensing.resampling import interpolation_matrix, mix, upsample
 
 TINY = 1e-9
 
@@ -95,9 +94,8 @@ def cnmf(
     scikit-learn's NMF of the LR-HSI starts E (C, endmembers) and A; then multiplicative updates
     lower |X_h - E A B|^2 + |X_m - D E A|^2, so that endmembers come mostly from the LR-HSI and
     abundances from the HR-MSI (N. Yokoya, T. Yairi, A. Iwasaki, 2012; here with one objective in
-    place of two taken in turns). Six endmembers did well on
-    the training and validation regions of Indian Pines: the few values of an HR-MSI pixel cannot
-    fix many abundances.
+    place of two taken in turns). Six endmembers did well on the training and validation regions of
+    Indian Pines: the few values of an HR-MSI pixel cannot fix many abundances.
     """
     spectra, abundances = unmix(x_h, x_m, degrade, endmembers, iterations)
     return torch.einsum("cp,phw->chw", spectra, abundances)
@@ -117,23 +115,18 @@ def unmix(
     start = NMF(min(endmembers, *pixels.shape), init="nndsvda", max_iter=5000, random_state=0)
     mixing = torch.from_numpy(start.fit_transform(pixels).T).to(x_h).unflatten(1, x_h.shape[1:])
     spectra = torch.from_numpy(start.components_.T).to(x_h).clamp_min(TINY)
-    abundances = bilinear(mixing, x_m, degrade).clamp_min(
-        TINY
-    )  # an exact zero could never grow again
+    # an exact zero could never grow again
+    abundances = bilinear(mixing, x_m, degrade).clamp_min(TINY)
     for _ in range(iterations):
-        seen = (
-            response @ spectra
-        )  # the endmembers as the multispectral sensor sees them, (M, endmembers)
-        wanted = degrade.spatial_adjoint(_mix(spectra.mT, x_h)) + _mix(seen.mT, x_m)
-        found = degrade.spatial_adjoint(
-            _mix(spectra.mT @ spectra, degrade.spatial(abundances))
-        ) + _mix(seen.mT @ seen, abundances)
+        seen = response @ spectra  # the endmembers as the MSI sees them, (M, endmembers)
+        wanted = degrade.spatial_adjoint(mix(spectra.mT, x_h)) + mix(seen.mT, x_m)
+        blurred = mix(spectra.mT @ spectra, degrade.spatial(abundances))
+        found = degrade.spatial_adjoint(blurred) + mix(seen.mT @ seen, abundances)
         abundances = abundances * wanted / found.clamp_min(TINY)
         coarse, fine = degrade.spatial(abundances).flatten(1), abundances.flatten(1)
         wanted = x_h.flatten(1) @ coarse.mT + response.mT @ (x_m.flatten(1) @ fine.mT)
-        found = spectra @ (coarse @ coarse.mT) + response.mT @ (response @ spectra) @ (
-            fine @ fine.mT
-        )
+        found = spectra @ (coarse @ coarse.mT)
+        found = found + response.mT @ (response @ spectra) @ (fine @ fine.mT)
         spectra = spectra * wanted / found.clamp_min(TINY)
     return spectra, abundances
 
@@ -158,26 +151,21 @@ def sylvester(
     mean = pixels.mean(1, keepdim=True)
     basis, spread, _ = torch.linalg.svd(pixels - mean, full_matrices=False)
     basis, variance = basis[:, :components], spread[:components].square() / pixels.shape[1]
-    variance = variance.clamp_min(
-        max(TINY * float(variance.max()), TINY**2)
-    )  # an image without any variation has none at all
+    # an image without any variation has none at all
+    variance = variance.clamp_min(max(TINY * float(variance.max()), TINY**2))
     seen = degrade.srf.to(pixels) @ basis
-    coarse = _mix(basis.mT, x_h.double() - mean[..., None])
+    coarse = mix(basis.mT, x_h.double() - mean[..., None])
     fine = x_m.double() - degrade.spectral(mean[..., None])
     weight = prior / variance
-    right = (
-        degrade.spatial_adjoint(coarse)
-        + _mix(seen.mT, fine)
-        + weight[:, None, None] * upsample(coarse, degrade.scale, "bicubic")
-    )
+    known = degrade.spatial_adjoint(coarse) + mix(seen.mT, fine)
+    right = known + weight[:, None, None] * upsample(coarse, degrade.scale, "bicubic")
 
     left_values, left = torch.linalg.eigh(seen.mT @ seen + weight.diag())
     row_values, rows = torch.linalg.eigh(_blur_and_back(x_m.shape[-2], degrade).to(pixels))
     column_values, columns = torch.linalg.eigh(_blur_and_back(x_m.shape[-1], degrade).to(pixels))
-    solved = (rows.mT @ _mix(left.mT, right) @ columns) / (
-        left_values[:, None, None] + row_values[:, None] * column_values
-    )
-    return (_mix(basis @ left, rows @ solved @ columns.mT) + mean[..., None]).to(x_h)
+    values = left_values[:, None, None] + row_values[:, None] * column_values
+    solved = (rows.mT @ mix(left.mT, right) @ columns) / values
+    return (mix(basis @ left, rows @ solved @ columns.mT) + mean[..., None]).to(x_h)
 
 
 def sparse_coding(
@@ -221,20 +209,8 @@ def spectral_dictionary(x_h: torch.Tensor, atoms: int) -> np.ndarray:
     return learner.fit(pixels).components_
 
 
-METHODS = {
-    method.__name__: method
-    for method in (
-        bilinear,
-        bicubic,
-        gsa,
-        sfim,
-        mtf_glp,
-        detail_injection,
-        cnmf,
-        sylvester,
-        sparse_coding,
-    )
-}
+_LINEAR = (bilinear, bicubic, gsa, sfim, mtf_glp, detail_injection)
+METHODS = {method.__name__: method for method in (*_LINEAR, cnmf, sylvester, sparse_coding)}
 NAMES = tuple(METHODS)
 
 
@@ -249,36 +225,8 @@ def run(name: str, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -
     check_pair(x_h, x_m, degrade.scale, degrade.srf.shape[1], degrade.srf.shape[0])
     if x_h.ndim == 3:
         return METHODS[name](x_h, x_m, degrade)
-    return torch.stack(
-        [run(name, one_h, one_m, degrade) for one_h, one_m in zip(x_h, x_m, strict=True)]
-    )
-
-
-def upsample(x: torch.Tensor, scale: int, mode: str) -> torch.Tensor:
-    """Interpolate (..., C, h, w) to (..., C, h*scale, w*scale), "bilinear" or "bicubic", pixel
-    centres as in `Degradation`.
-
-    Equal to `torch.nn.functional.interpolate`, written as two matrix products, which are several
-    times faster forwards and backwards for many bands.
-    """
-    rows, columns = (
-        torch.from_numpy(_interpolation_matrix(length, scale, mode)).to(x)
-        for length in x.shape[-2:]
-    )
-    return rows @ x @ columns.mT
-
-
-@cache
-def _interpolation_matrix(length: int, scale: int, mode: str) -> np.ndarray:
-    """One axis: (length * scale, length) float64, the interpolation of each unit vector."""
-    units = torch.eye(length, dtype=torch.float64, device="cpu")[
-        None, :, :, None
-    ]  # unit vectors as channels of a one-column image
-    return (
-        F.interpolate(units, scale_factor=(scale, 1), mode=mode, align_corners=False)[0, :, :, 0]
-        .T.contiguous()
-        .numpy()
-    )
+    pairs = zip(x_h, x_m, strict=True)
+    return torch.stack([run(name, *pair, degrade) for pair in pairs])
 
 
 def fit_regression(x_m: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -345,17 +293,12 @@ def _gain(x: torch.Tensor, intensity: torch.Tensor) -> torch.Tensor:
     ).clamp_min(TINY)
 
 
-def _mix(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Multiply the bands of every pixel by a matrix: (p, C) and (C, H, W) -> (p, H, W)."""
-    return torch.einsum("pc,chw->phw", matrix, x)
-
-
 def _interpolate_and_blur(length: int, degrade: Degradation) -> torch.Tensor:
     """One axis of `spatial` after bicubic `upsample`, (length, length): what remains of an image at
     low resolution.
     """
     blur = blur_and_decimate_matrix(length * degrade.scale, degrade.psf_sigma, degrade.scale)
-    return torch.from_numpy(blur @ _interpolation_matrix(length, degrade.scale, "bicubic"))
+    return torch.from_numpy(blur @ interpolation_matrix(length, degrade.scale, "bicubic"))
 
 
 def _blur_and_back(length: int, degrade: Degradation) -> torch.Tensor:

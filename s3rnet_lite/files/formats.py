@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import extras, readers
+from . import extras, readers, reading
 
 ENVI_LAYOUT = {
     "header offset": "0",
@@ -78,7 +78,7 @@ class CubeFile:
                 "bands: expected a list, a mask or a slice that takes at least one band, got "
                 f"{bands!r}"
             )
-        with readers.naming(self.path):
+        with reading.naming(self.path):
             numbers = self._cut(chosen, *window)
             with np.errstate(over="ignore"):  # -1.8e308 for "no data" becomes -inf, then NaN
                 cube = np.array(numbers, np.float32, order="C")

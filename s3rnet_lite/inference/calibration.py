@@ -12,6 +12,7 @@ from scipy.optimize import minimize, nnls
 
 from ..files.checks import check_cube
 from ..sensing.degradation import Degradation
+from ..sensing.resampling import mix
 
 PSF_SIGMA_BOUNDS = (0.15, 1.0)  # of the search, in LR pixels
 LARGEST = 128  # LR pixels a side that the alignment looks at
@@ -111,7 +112,7 @@ def align(
     hsi = _standardise(x_h[:, *inside]).flatten(1)
     basis = torch.linalg.svd(hsi, full_matrices=False)[2][: max(1, min(20, hsi.shape[1] // 10))]
     msi = _standardise(x_m)
-    msi = _mix(_whitening(msi), msi)
+    msi = mix(_whitening(msi), msi)
 
     def misfit(parameters: np.ndarray) -> float:
         width = scale * math.exp(parameters[2]) if psf_sigma is None else psf_sigma
@@ -153,7 +154,7 @@ def _correlate(
     """
     degrade = Degradation(scale, psf_sigma, torch.ones(1, 1))
     fine, coarse = _standardise(x_m), _standardise(x_h)
-    hsi, msi = _mix(_whitening(coarse), coarse), _mix(_whitening(degrade.spatial(fine)), fine)
+    hsi, msi = mix(_whitening(coarse), coarse), mix(_whitening(degrade.spatial(fine)), fine)
     height, width = msi.shape[1:]
     size = (2 * height, 2 * width)  # zeros beside the images, so that a shift does not wrap around
     product = torch.fft.rfft2(degrade.spatial_adjoint(hsi), size).conj()[:, None] * torch.fft.rfft2(
@@ -249,10 +250,6 @@ def _whitening(x: torch.Tensor, share: float = 0.02, most: int = 4) -> torch.Ten
     variance, vectors = torch.linalg.eigh(pixels @ pixels.mT / pixels.shape[1])
     variance, vectors = variance.flip(0)[:most].clamp_min(1e-12), vectors.flip(1)[:, :most]
     return (vectors / variance.sqrt())[:, variance >= share * variance.sum()].mT
-
-
-def _mix(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return torch.einsum("kc,chw->khw", matrix, x)
 
 
 def _centre(x: torch.Tensor, size: list[int]) -> torch.Tensor:

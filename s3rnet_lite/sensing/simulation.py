@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
 import torch
 from scipy.ndimage import gaussian_filter
 
@@ -23,6 +22,7 @@ from ..files import extras
 from ..files.atomic import packaged_file
 from ..files.provenance import DATA_FOLDER
 from .indian_pines import indian_pines, paper_bands
+from .landscape import abundances_of, brightness_of
 from .scene import Scene, split
 
 # label - 1: its materials in the library, how many of them a scene is mixed from, odds of a parcel
@@ -47,7 +47,6 @@ FAMILIES = {
 }
 LARGEST_STEP = 0.1  # of reflectance within 10 nm; a measured spectrum that jumps farther is damaged
 GREEN_NDVI, BARE_NDVI = 0.55, 0.1
-PARCEL_PIXELS = 20  # mean width of a field
 NOISE_FLOOR, NOISE_SHARE = (
     0.008,
     0.005,
@@ -131,22 +130,19 @@ def simulate_radiance(
     ]
     family_of = np.array([family for family, _ in chosen])
     responses = band_responses(library_nm, wavelengths_nm, fwhm_nm)
-    endmembers = np.interp(wavelengths_nm, *light)[:, None] * (
-        responses @ np.stack([spectrum for _, spectrum in chosen], 1)
-    )
+    reflectances = responses @ np.stack([spectrum for _, spectrum in chosen], 1)
+    endmembers = np.interp(wavelengths_nm, *light)[:, None] * reflectances
 
-    abundances, labels = _abundances(generator, size, family_of)
-    abundances *= _brightness(generator, size)
-    abundances = gaussian_filter(
-        abundances, (0, 0.5, 0.5), mode="reflect"
-    )  # what the optics blur; mixing commutes with it
-    radiance = (endmembers.astype(np.float32) @ abundances.reshape(len(chosen), -1)).reshape(
-        -1, size, size
-    )
+    odds = np.array([odds for _, _, odds in FAMILIES.values()])[family_of]
+    abundances, labels = abundances_of(generator, size, family_of, odds)
+    abundances *= brightness_of(generator, size)
+    # what the optics blur; mixing commutes with it
+    abundances = gaussian_filter(abundances, (0, 0.5, 0.5), mode="reflect")
+    radiance = endmembers.astype(np.float32) @ abundances.reshape(len(chosen), -1)
+    radiance = radiance.reshape(-1, size, size)
     for band in radiance:  # one at a time stays in the processor's cache
-        band += (NOISE_FLOOR + NOISE_SHARE * band) * generator.standard_normal(
-            band.shape, np.float32
-        )
+        deviation = NOISE_FLOOR + NOISE_SHARE * band
+        band += deviation * generator.standard_normal(band.shape, np.float32)
     return np.maximum(radiance, 0, out=radiance), labels
 
 
@@ -226,89 +222,6 @@ def band_responses(
     centres = np.clip(wavelengths_nm, library_nm[0], library_nm[-1])
     weights = np.exp(-0.5 * ((library_nm - centres[:, None]) / sigma[:, None]) ** 2)
     return weights / weights.sum(1, keepdims=True)
-
-
-def _abundances(
-    generator: np.random.Generator, size: int, family_of: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of each material (E, H, W) that sum to 1 in each pixel, and labels (H, W).
-
-    Each parcel has a main material, drawn with its family's odds and with what the land favours
-    there; fields of 1/f noise mix the others in.
-    """
-    count = len(family_of)
-    parcel, to_border = _parcels(generator, size)
-    favour = one_over_f(generator, count, size, 3)
-    somewhere = np.zeros(parcel.max() + 1, int)
-    somewhere[parcel] = np.arange(size * size)  # one pixel of each parcel
-    odds = np.log(np.array([odds for _, _, odds in FAMILIES.values()]))[family_of, None]
-    main = (
-        odds
-        + 2 * favour.reshape(count, -1)[:, somewhere]
-        + generator.gumbel(size=(count, len(somewhere)))
-    ).argmax(0)
-    logits = 0.8 * generator.standard_normal((count, len(somewhere)))
-    logits[main, np.arange(len(somewhere))] += 4
-    logits = logits.astype(np.float32)[:, parcel].reshape(count, size, size) + one_over_f(
-        generator, count, size, 2.5
-    )
-    logits[generator.integers(count), (to_border < 0.6).reshape(size, size)] += (
-        4  # ways and hedges between the parcels
-    )
-    np.exp(logits - logits.max(0), out=logits)
-    return logits / logits.sum(0), (1 + family_of[main])[parcel].reshape(size, size)
-
-
-def _parcels(generator: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the parcel and distance to its border in pixels, of each pixel (size * size,).
-
-    Strips of all widths, cut into fields of all lengths, turned by some angle, and bent where the
-    land is not flat.
-    """
-    turn = generator.uniform(0, np.pi)
-    rows, columns = np.indices((size, size)) - size / 2
-    wild = np.maximum(one_over_f(generator, 1, size, 3)[0], 0)
-    bend = 8 * wild * one_over_f(generator, 2, size, 3.5)
-    across = (rows * np.cos(turn) - columns * np.sin(turn) + bend[0]).ravel()
-    along = (rows * np.sin(turn) + columns * np.cos(turn) + bend[1]).ravel()
-    span = (
-        2 * size + 100
-    )  # farther than any pixel gets from the middle, whatever turns and bends it
-    widths = generator.gamma(2, PARCEL_PIXELS / 2, 3 * span // PARCEL_PIXELS)
-    strips = np.insert(widths.cumsum(), 0, 0) - span
-    strip = np.searchsorted(strips, across)
-    lengths = generator.gamma(2, PARCEL_PIXELS * 0.75, (len(strips) + 1, 3 * span // PARCEL_PIXELS))
-    ends = np.minimum(np.insert(lengths.cumsum(1), 0, 0, axis=1) - span, span)
-    lane = 3 * span  # all strips on one axis, a lane each
-    ends = (ends + lane * np.arange(len(ends))[:, None]).ravel()
-    position = along + lane * strip
-    parcel = np.searchsorted(ends, position)
-    to_ends = np.minimum(ends[parcel] - position, position - ends[parcel - 1])
-    to_sides = np.minimum(strips.take(strip, mode="clip") - across, across - strips[strip - 1])
-    to_border = np.minimum(to_ends, to_sides)
-    return np.unique(parcel, return_inverse=True)[1], to_border
-
-
-def _brightness(generator: np.random.Generator, size: int) -> np.ndarray:
-    """What multiplies all bands of a pixel (H, W): sun on a gentle relief, and fine texture."""
-    relief, texture = one_over_f(generator, 1, size, 5)[0], one_over_f(generator, 1, size, 2)[0]
-    slope = sum(np.gradient(relief))
-    return np.exp(0.1 * slope / slope.std() + 0.06 * texture).astype(np.float32)
-
-
-def one_over_f(
-    generator: np.random.Generator, count: int, size: int, exponent: float
-) -> np.ndarray:
-    """Random fields (count, size, size) float32 of mean 0 and spread 1 whose power falls as 1 /
-    frequency^exponent.
-    """
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
-    frequency[0, 0] = np.inf
-    white = generator.standard_normal((count, size, size), np.float32)
-    fields = scipy.fft.irfft2(
-        scipy.fft.rfft2(white) * (frequency ** (-exponent / 2)).astype(np.float32), s=(size, size)
-    )
-    return fields / fields.std((1, 2), keepdims=True)
 
 
 def _library_file(name: str) -> Path:

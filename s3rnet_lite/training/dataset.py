@@ -9,9 +9,8 @@ each crop by the degradation that `dataset.json` describes.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,21 +26,9 @@ from ..files.atomic import write_json
 from ..sensing.degradation import Degradation
 from ..sensing.scene import Scene
 from ..sensing.sensors import LANDSAT_TM_BANDS, landsat_tm
-from .flight_lines import (
-    LEVELS,
-    FileLine,
-    FlightLine,
-    SimulatedLine,
-    check_lines,
-    grid,
-    write_patches,
-)
+from .flight_lines import LEVELS, FileLine, FlightLine, SimulatedLine, check_lines, grid
+from .patches import assign, check_unchanged, verify_or_make
 
-SHARES = {
-    "train": 0.8,
-    "val": 0.1,
-    "test": 0.1,
-}  # of the patches; the paper: 1,678, 200 and 200 of 2,078
 CARD = "dataset.json"
 
 
@@ -171,60 +158,17 @@ def prepare(
         raise ValueError(f"patch: expected a multiple of 4 and at least 16 pixels, got {patch}")
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
-    if bool(sources) == bool(simulated) or simulated < 0:
-        raise ValueError(
-            f"expected flight lines, or a number of simulated ones, got {len(sources)} files and "
-            f"{simulated} simulated"
-        )
-    lines = [SimulatedLine(number, patch) for number in range(simulated)] or [
-        FileLine(Path(source), keep_bands) for source in sources
-    ]
-    check_lines(lines)
-    lines.sort(key=lambda line: line.name)
-    names = [line.name for line in lines]
-
+    lines = _lines(sources, simulated, patch, keep_bands)
     settings = {"patch": patch, "keep_bands": keep_bands}
+    known = settings | {"seed": seed, "lines": [line.name for line in lines]}
     with _alone(folder):
         before = json.loads((folder / CARD).read_text()) if (folder / CARD).exists() else None
         if before is not None:
-            _check_unchanged(
-                folder / CARD, before["settings"], settings | {"seed": seed, "lines": names}
-            )
-        for line in lines:  # all of them before the first long work
-            stored = folder / "lines" / f"{line.name}.json"
-            if stored.exists():
-                _check_unchanged(
-                    stored,
-                    json.loads(stored.read_text())["settings"],
-                    settings | {"source_bytes_and_time": line.source},
-                )
-        reads = sum(2 * len(grid(line.shape, patch)) for line in lines)
-        # One thread in each worker's matrix products: threads that wait for one another spin, and
-        # made this several times slower.
-        with (
-            tqdm(total=reads, unit="window", disable=not progress) as bar,
-            threadpool_limits(1),
-            ThreadPoolExecutor(workers) as pool,
-        ):
-            futures = [
-                pool.submit(_verify_or_make, folder / "lines", line, settings, bar.update)
-                for line in lines
-            ]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                pool.shutdown(
-                    cancel_futures=True
-                )  # the lines that are under way are finished first
-                raise
-        facts = [
-            {name: value for name, value in future.result().items() if name != "settings"}
-            for future in futures
-        ]
+            check_unchanged(folder / CARD, before["settings"], known)
+        facts = _make_all(folder / "lines", lines, settings, workers, progress)
         card = {
             "simulated": bool(simulated),
-            "settings": settings | {"seed": seed, "lines": names},
+            "settings": known,
             "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; "
             "y * scale + offset is in the unit of the flight line",
             "parts": assign(facts, seed),
@@ -237,81 +181,48 @@ def prepare(
     return load(folder)
 
 
-def assign(lines: list[dict], seed: int) -> dict[str, list[dict]]:
-    """Share out files (dictionaries with `flight_line` and `patches`), those of one flight line
-    together.
-
-    No part is empty. Of 1,000 random assignments it is the one whose shares of the patches are
-    nearest to `SHARES`.
-    """
-    flights = sorted({line["flight_line"] for line in lines})
-    patches = np.array(
-        [
-            sum(line["patches"] for line in lines if line["flight_line"] == flight)
-            for flight in flights
-        ]
-    )
-    wanted = np.array(list(SHARES.values()))
-    tries = np.random.default_rng(seed).choice(len(SHARES), (1000, len(flights)), p=wanted)
-    is_in = tries[:, None] == np.arange(len(SHARES))[:, None]  # (tries, parts, flights)
-    error = np.abs(is_in @ patches / patches.sum() - wanted).sum(1)
-    best = tries[np.where(is_in.any(2).all(1), error, np.inf).argmin()]
-    part_of = dict(zip(flights, best, strict=True))
-    return {
-        part: [line for line in lines if part_of[line["flight_line"]] == number]
-        for number, part in enumerate(SHARES)
-    }
-
-
-def _verify_or_make(
-    folder: Path, line: FlightLine, settings: dict, advance: Callable[[int], object]
-) -> dict:
-    """The facts of a flight line whose patches are on disk, after a check of their checksum, or
-    else after making them.
-    """
-    numbers, facts = folder / f"{line.name}.npy", folder / f"{line.name}.json"
-    windows = grid(line.shape, settings["patch"])
-    if numbers.exists() and facts.exists():
-        stored = json.loads(facts.read_text())
-        with open(numbers, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != stored["sha256"]:
-                raise ValueError(
-                    f"{numbers}: damaged (another checksum than in {facts.name}); delete it, then "
-                    "prepare makes it again"
-                )
-        advance(2 * len(windows))
-        return stored
-    made = write_patches(numbers, line.reader(), windows, settings["patch"], advance)
-    if made["patches"] == 0:
+def _lines(
+    sources: list[str | Path], simulated: int, patch: int, keep_bands: str
+) -> list[FlightLine]:
+    """Flight lines in the order of their names, checked to be of the same bands."""
+    if bool(sources) == bool(simulated) or simulated < 0:
         raise ValueError(
-            f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch "
-            "with data everywhere, got none"
+            f"expected flight lines, or a number of simulated ones, got {len(sources)} files and "
+            f"{simulated} simulated"
         )
-    stored = {
-        "name": line.name,
-        "flight_line": line.flight_line,
-        **made,
-        "settings": settings | {"source_bytes_and_time": line.source},
-    }
-    write_json(facts, stored)
-    return stored
+    lines: list[FlightLine] = [SimulatedLine(number, patch) for number in range(simulated)]
+    lines += [FileLine(Path(source), keep_bands) for source in sources]
+    check_lines(lines)
+    return sorted(lines, key=lambda line: line.name)
 
 
-def _check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
-    changed = []
-    for name, now in json.loads(json.dumps(wanted)).items():
-        was = stored.get(name)
-        if isinstance(now, list) and isinstance(
-            was, list
-        ):  # names of flight lines: not all of them
-            was, now = (sorted(set(one) - set(other)) for one, other in ((was, now), (now, was)))
-        if was != now:
-            changed.append(f"{name}: was {was}, is {now}")
-    if changed:
-        raise ValueError(
-            f"{path}: made from something else ({'; '.join(changed)}); delete it or choose another "
-            "folder"
-        )
+def _make_all(
+    folder: Path, lines: list[FlightLine], settings: dict, workers: int, progress: bool
+) -> list[dict]:
+    """The facts of all lines, whose patches are on disk then."""
+    for line in lines:  # all of them before the first long work
+        stored = folder / f"{line.name}.json"
+        if stored.exists():
+            before = json.loads(stored.read_text())["settings"]
+            check_unchanged(stored, before, settings | {"source_bytes_and_time": line.source})
+    reads = sum(2 * len(grid(line.shape, settings["patch"])) for line in lines)
+    # One thread in each worker's matrix products: threads that wait for one another spin, and made
+    # this several times slower.
+    with (
+        tqdm(total=reads, unit="window", disable=not progress) as bar,
+        threadpool_limits(1),
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        jobs = [(folder, line, settings, bar.update) for line in lines]
+        futures = [pool.submit(verify_or_make, *job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # lines that are under way are finished first
+            raise
+    made = [future.result() for future in futures]
+    return [{name: x for name, x in facts.items() if name != "settings"} for facts in made]
 
 
 def _degradations(line: FlightLine) -> dict[str, dict]:

@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 from spectral.io import envi
 
 from s3rnet_lite import scenes, sensors
-from s3rnet_lite.sensing import simulation
+from s3rnet_lite.sensing import landscape, simulation
 from s3rnet_lite.sensing.indian_pines import PAPER_CHANNELS
 
 FAMILIES = list(simulation.FAMILIES)
@@ -206,7 +206,7 @@ def test_a_band_beyond_the_library_gets_its_nearest_value():
 
 @pytest.mark.parametrize("exponent", [1.5, 2.5, 3.5])
 def test_fields_have_the_power_spectrum_asked_for(exponent):
-    fields = simulation.one_over_f(np.random.default_rng(0), 8, 128, exponent)
+    fields = landscape.one_over_f(np.random.default_rng(0), 8, 128, exponent)
     np.testing.assert_allclose(fields.mean((1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(fields.std((1, 2)), 1, atol=1e-4)
     power = (np.abs(np.fft.fft2(fields)) ** 2).mean(0)
