@@ -197,15 +197,8 @@ def spectral_dictionary(x_h: torch.Tensor, atoms: int) -> np.ndarray:
     """
     pixels = x_h.flatten(1).mT.double().cpu().numpy()
     pixels = pixels / np.linalg.norm(pixels, axis=1, keepdims=True).clip(TINY)
-    learner = MiniBatchDictionaryLearning(
-        atoms,
-        alpha=0.1,
-        fit_algorithm="lars",
-        positive_dict=True,
-        max_iter=10,
-        batch_size=64,
-        random_state=0,
-    )
+    settings = dict(alpha=0.1, fit_algorithm="lars", positive_dict=True, max_iter=10)
+    learner = MiniBatchDictionaryLearning(atoms, batch_size=64, random_state=0, **settings)
     return learner.fit(pixels).components_
 
 
@@ -247,9 +240,8 @@ def apply_regression(regression: torch.Tensor, x_m: torch.Tensor) -> torch.Tenso
     """
     linear, constant = regression[..., :-1].to(x_m), regression[..., -1:].to(x_m)
     images = torch.broadcast_shapes(regression.shape[:-2], x_m.shape[:-3])
-    product = linear.expand(*images, -1, -1) @ x_m.flatten(
-        -2
-    )  # an image each, so that the result lies in memory as x_m does
+    # an image each, so that the result lies in memory as x_m does
+    product = linear.expand(*images, -1, -1) @ x_m.flatten(-2)
     return product.add_(constant).unflatten(-1, x_m.shape[-2:])
 
 
@@ -288,9 +280,9 @@ def _gain(x: torch.Tensor, intensity: torch.Tensor) -> torch.Tensor:
     constant.
     """
     deviation = intensity - intensity.mean(dim=(-2, -1), keepdim=True)
-    return (x * deviation).sum(dim=(-2, -1), keepdim=True) / deviation.square().sum(
-        dim=(-2, -1), keepdim=True
-    ).clamp_min(TINY)
+    along, power = x * deviation, deviation.square()
+    along, power = (y.sum(dim=(-2, -1), keepdim=True) for y in (along, power))
+    return along / power.clamp_min(TINY)
 
 
 def _interpolate_and_blur(length: int, degrade: Degradation) -> torch.Tensor:

@@ -37,8 +37,7 @@ class DHIFNet(nn.Module):
         Z_0     = bicubic(LR-HSI)
         data    = R'(R(Z) - MSI) + B'(B(Z) - LR-HSI)              does Z explain both images?
         U       = a different 3D filter at each pixel and band, applied to Z
-        Z_{t+1} = Z_t - 2 eta_t (data + lambda_t (Z_t - U))       the output is the last Z, not
-        clipped
+        Z_{t+1} = Z_t - 2 eta_t (data + lambda_t (Z_t - U))       the last Z comes out, not clipped
 
     R (3x3 convolution to the MSI's bands) stands for the spectral response, B (strided convolution)
     for blur and decimation, R' and B' for their transposes, and each has weights of its own. The

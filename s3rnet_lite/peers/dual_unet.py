@@ -34,8 +34,8 @@ class DualUNet(nn.Module):
 
         MSI  ->       y1 -> y2 -> y3 -> y4 -> y5 -> y6 -> y7 -> D    detail; no skips
                       |     |     |     |     |     |
-        up, MSI -> stem -> x1 -> x2 -> x3 -> x4 -> u1 -> u2 -> u3 -> R    residual; skips x3 -> u1,
-        x2 -> u2, x1 -> u3
+        up, MSI -> stem -> x1 -> x2 -> x3 -> x4 -> u1 -> u2 -> u3 -> R    residual
+                                                         skips: x3 -> u1, x2 -> u2, x1 -> u3
 
         output = up + R + D,    up = bicubic(LR-HSI)
 

@@ -21,12 +21,11 @@ class FusFormer(nn.Module):
     """Every HR pixel is a token that looks at all others; what they tell each other becomes the
     missing detail.
 
-        x_h -- bicubic x4 --> U ----+---------------------------------------------------------- +
-        --> output
-                                    |                                                           |
-        x_m ------------------------+--> one token a pixel --> A F A F A A F A A F --> refine --+
-                                         (bands -> width)      each adds to the token  (3x3
-                                         convolutions: width -> bands)
+        x_h -- bicubic x4 --> U --+------------------------------------------ + --> output
+                                  |                                           |
+        x_m ----------------------+--> tokens --> A F A F A A F A A F --> refine
+                        one a pixel,              each adds               3x3 convolutions,
+                        bands -> width            to the token            width -> bands
 
     A is self-attention over all pixels of a tile, F a two-layer perceptron on each pixel alone,
     both behind a LayerNorm.

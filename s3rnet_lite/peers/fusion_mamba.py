@@ -24,16 +24,14 @@ class FusionMamba(nn.Module):
     """A U-Net of two streams that exchange what they know by scans along the image's rows and
     columns.
 
-        x_h -> upsample = skip -> s --+                                                     +->
-        fused -> head x_m -------------------> p ---+-> block d -> block 2d -> block 4d -> block 2d
-        -> block d
+        x_h -> upsample = skip -> s --+                                                   -> fused
+        x_m -------------------> p ---+-> block d -> block 2d -> block 4d -> block 2d -> block d
                                              down       down         up         up
         y_hat = head(fused) * spectral_attention(x_h) + skip
 
     A scan costs the same for each pixel, however large the image is, and yet carries news from its
-    first pixel to its
-    last: attention's reach without attention's squared cost. Both streams, and the four directions
-    of each, are stacked and scanned together.
+    first pixel to its last: attention's reach without attention's squared cost. Both streams, and
+    the four directions of each, are stacked and scanned together.
 
     Deviations from the published code: the image size is read from the inputs; gates are applied
     after the sum of the directions, which is the same. "bicubic" has no parameters where the
@@ -66,18 +64,12 @@ class FusionMamba(nn.Module):
         super().__init__()
         if upsampling not in UPSAMPLINGS:
             raise ValueError(f"upsampling: expected one of {UPSAMPLINGS}, got {upsampling!r}")
-        self.hsi_bands, self.msi_bands, self.scale, self.global_skip = (
-            hsi_bands,
-            msi_bands,
-            scale,
-            global_skip,
-        )
+        self.hsi_bands, self.msi_bands = hsi_bands, msi_bands
+        self.scale, self.global_skip = scale, global_skip
         self.upsampling = SubpixelUpsampling(hsi_bands, scale) if upsampling == "subpixel" else None
-        self.raise_p = nn.Sequential(
-            nn.Conv2d(msi_bands, width, 3, padding=1), nn.LeakyReLU(LEAKY_SLOPE)
-        )
-        self.raise_s = nn.Sequential(
-            nn.Conv2d(hsi_bands, width, 3, padding=1), nn.LeakyReLU(LEAKY_SLOPE)
+        self.raise_p, self.raise_s = (
+            nn.Sequential(nn.Conv2d(bands, width, 3, padding=1), nn.LeakyReLU(LEAKY_SLOPE))
+            for bands in (msi_bands, hsi_bands)
         )
         self.blocks = nn.ModuleList(
             FusionBlock(w, states) for w in (width, 2 * width, 4 * width, 2 * width, width)
@@ -96,9 +88,8 @@ class FusionMamba(nn.Module):
 
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         check_pair(x_h, x_m, self.scale, self.hsi_bands, self.msi_bands)
-        return fuse_padded(
-            self._fuse, x_h, x_m, self.scale, math.lcm(self.scale, 4)
-        )  # two halvings
+        multiple = math.lcm(self.scale, 4)  # two halvings
+        return fuse_padded(self._fuse, x_h, x_m, self.scale, multiple)
 
     def _fuse(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         skip = (
@@ -158,8 +149,8 @@ class Mamba(nn.Module):
 
         x, z = linear(signal);   u = SiLU(causal convolution of x along the scan)
         delta, B, C = linear(u), or of linear(selection): a second input then decides what is
-        remembered of the first output = linear(norm(mean over directions of (scan(u; delta, B, C) +
-        D u) * SiLU(z)))
+            remembered of the first
+        output = linear(norm(mean over directions of (scan(u; delta, B, C) + D u) * SiLU(z)))
 
     Several streams, each with its own weights, go together: shape (streams, B, H, W, width), twice
     if `two_inputs`, -> the same. Groups G are directions * streams, in this order.

@@ -18,16 +18,8 @@ PRESETS: dict[str, dict] = {
     "paper": {},
     # Pooling by 2 leaves 8 x 8 LR pixels more than a single code to choose from; without dropout a
     # run can be resumed exactly.
-    "lite": dict(
-        width=12,
-        coarse_width=12,
-        coarse_stages=2,
-        pooling=2,
-        dropout=0.0,
-        softmax_over="keys",
-        tail=False,
-        decoder=False,
-    ),
+    "lite": dict(width=12, coarse_width=12, coarse_stages=2, pooling=2)
+    | dict(dropout=0.0, softmax_over="keys", tail=False, decoder=False),
 }
 
 
@@ -51,9 +43,8 @@ class ChannelGate(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        kernel = (
-            int((math.log2(channels) + 1) / 2) // 2 * 2 + 1
-        )  # odd: 5 for 128 channels, 3 for 64
+        # odd: 5 for 128 channels, 3 for 64
+        kernel = int((math.log2(channels) + 1) / 2) // 2 * 2 + 1
         self.along_channels = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -89,15 +80,13 @@ class CoarseFusion(nn.Module):
 
     def __init__(self, hsi_bands: int, msi_bands: int, width: int, stages: int):
         super().__init__()
-        self.from_msi, self.from_hsi = (
-            nn.Conv2d(msi_bands, width, 3, padding=1),
-            nn.Conv2d(hsi_bands, width, 3, padding=1),
-        )
+
+        def convolution(bands: int) -> nn.Conv2d:
+            return nn.Conv2d(bands, width, 3, padding=1)
+
+        self.from_msi, self.from_hsi = convolution(msi_bands), convolution(hsi_bands)
         self.shared = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
-            )
-            for _ in range(stages)
+            nn.Sequential(convolution(width), convolution(width)) for _ in range(stages)
         )
         self.attentions = nn.ModuleList(DualRefinedAttention(width) for _ in range(stages))
         self.to_bands = nn.Conv2d(2 * width, hsi_bands, 3, padding=1)
@@ -152,10 +141,8 @@ class Decoder(nn.Sequential):
     def __init__(self, channels: int, widths: tuple[int, ...], pooling: int, dropout: float):
         layers: list[nn.Module] = []
         for width, after in zip(widths[::-1], (channels, *widths)[-2::-1], strict=True):
-            for layer in (
-                nn.ConvTranspose1d(width, width, pooling, stride=pooling),
-                nn.Conv1d(width, after, 3, padding=1),
-            ):
+            up = nn.ConvTranspose1d(width, width, pooling, stride=pooling)
+            for layer in (up, nn.Conv1d(width, after, 3, padding=1)):
                 layers += [nn.ReLU(), nn.BatchNorm1d(width), nn.Dropout(dropout), layer]
         super().__init__(*layers, nn.Softplus())
 
@@ -198,11 +185,13 @@ class HyperRefiner(nn.Module):
     """Fuse coarsely with convolutions, then refine: every HR pixel looks up what it needs in
     spectral codes of the LR-HSI.
 
-        x_h, x_m -> SRNet -> coarse                          x_h -> encoder -> codes e_1, e_2, e_3
-        (-> decoder -> x_h again) coarse, x_m -> pyramid f_1, f_2, f_3                 t_i =
-        attention(f_i asks e_i) y_3 = f_3 + t_3;   y_2 = f_2 + t_2 + enlarged y_3;   y_1 = f_1 + t_1
-        + enlarged y_2, each refined by a convolution y_hat = coarse + z + conv(z),   z = conv(y_1,
-        y_2, y_3)
+        x_h, x_m -> SRNet -> coarse
+        x_h -> encoder -> codes e_1, e_2, e_3 (-> decoder -> x_h again)
+        coarse, x_m -> pyramid f_1, f_2, f_3
+        t_i = attention(f_i asks e_i)
+        y_3 = f_3 + t_3;   y_2 = f_2 + t_2 + enlarged y_3;   y_1 = f_1 + t_1 + enlarged y_2,
+            each refined by a convolution
+        y_hat = coarse + z + conv(z),   z = conv(y_1, y_2, y_3)
 
     A code is of pixels in reading order, `pooling` of them in a row made into one at each level,
     whatever lies below them; the attention does not mind, because it knows no places. LR sides that
@@ -260,29 +249,19 @@ class HyperRefiner(nn.Module):
             raise ValueError(f"pooling: expected 2 or 4, got {pooling}")
         if softmax_over not in ("queries", "keys"):
             raise ValueError(f"softmax_over: expected 'queries' or 'keys', got {softmax_over!r}")
-        self.hsi_bands, self.msi_bands, self.scale, self.global_skip = (
-            hsi_bands,
-            msi_bands,
-            scale,
-            global_skip,
-        )
+        self.hsi_bands, self.msi_bands = hsi_bands, msi_bands
+        self.scale, self.global_skip = scale, global_skip
         self.lr_multiple = 2 * pooling  # then the number of LR pixels is divisible by pooling**3
         widths = (width, 2 * width, 4 * width)
         self.coarse = CoarseFusion(hsi_bands, msi_bands, coarse_width, coarse_stages)
         self.encoder = Encoder(hsi_bands, widths, pooling, dropout)
         self.decoder = Decoder(hsi_bands, widths, pooling, dropout) if decoder else None
         self.features = FeaturePyramid(hsi_bands + msi_bands, widths, 3)
-        self.attentions = nn.ModuleList(
-            SpectralAttention(channels, softmax_over) for channels in widths
-        )
-        self.refine = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for channels in widths
-        )
+        self.attentions = nn.ModuleList(SpectralAttention(w, softmax_over) for w in widths)
+        self.refine = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths)
         self.enlarge = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(2 * channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()
-            )
-            for channels in widths[:2]
+            nn.Sequential(nn.Conv2d(2 * w, 4 * w, 3, padding=1), nn.PixelShuffle(2), nn.ReLU())
+            for w in widths[:2]
         )
         self.to_bands = nn.Conv2d(sum(widths), hsi_bands, 1)
         self.tail = nn.Conv2d(hsi_bands, hsi_bands, 3, padding=1) if tail else None
@@ -295,13 +274,11 @@ class HyperRefiner(nn.Module):
         """The LR-HSI as the autoencoder remembers it, (B, C, h, w) -> (B, C, h, w), at least 0."""
         if self.decoder is None:
             raise ValueError("reconstruct: this HyperRefiner was built with decoder=False")
-        return fuse_padded(
-            lambda x, _: self.decoder(self.encoder(x.flatten(2))[-1]).reshape(x.shape),
-            x_h,
-            x_h,
-            1,
-            self.lr_multiple,
-        )
+
+        def remember(x: torch.Tensor, _) -> torch.Tensor:
+            return self.decoder(self.encoder(x.flatten(2))[-1]).reshape(x.shape)
+
+        return fuse_padded(remember, x_h, x_h, 1, self.lr_multiple)
 
     def _fuse(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         x_h_up = upsample(x_h, self.scale, "bilinear")
@@ -315,11 +292,8 @@ class HyperRefiner(nn.Module):
             if level < 2:
                 y = y + self.enlarge[level](refined[-1])
             refined.append(y + self.refine[level](y))
-        pyramid = [
-            refined[2],
-            upsample(refined[1], 2, "bicubic"),
-            upsample(refined[0], 4, "bicubic"),
-        ]
+        quarter, half, full = refined
+        pyramid = [full, upsample(half, 2, "bicubic"), upsample(quarter, 4, "bicubic")]
         z = self.to_bands(torch.cat(pyramid, dim=1))
         residual = detail + z if self.tail is None else detail + z + self.tail(z)
         return x_h_up + residual if self.global_skip else residual

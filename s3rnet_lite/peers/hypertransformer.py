@@ -107,11 +107,11 @@ class HyperTransformer(nn.Module):
     """Ask with the blurred HSI, compare with the equally blurred MSI, take from the sharp MSI;
     three times, coarse to fine.
 
-        Q = pyramid of x_h, enlarged            x_h -> conv, ResBlocks -> stage at x_h's size   <-
-        T_3 (4*width channels) K = pyramid of x_m, blurred like x_h        -> x2              ->
-        stage at twice that   <- T_2 (2*width) V = pyramid of x_m, same weights as K       -> x2
-        -> stage at x_m's size   <- T_1 (width) T_i = attention(Q_i, K_i, V_i)          all three,
-        enlarged    -> conv, ResBlocks -> y_hat
+        Q = pyramid of x_h, enlarged          x_h -> conv, ResBlocks -> stage at x_h's size <- T_3
+        K = pyramid of x_m, blurred like x_h      -> x2              -> stage at twice that <- T_2
+        V = pyramid of x_m, same weights as K     -> x2              -> stage at x_m's size <- T_1
+        T_i = attention(Q_i, K_i, V_i), enlarged  -> conv, ResBlocks -> y_hat
+        T_3, T_2 and T_1 have 4, 2 and 1 times `width` channels
 
     The tokens of the attention are feature channels, not pixels: each channel of Q is answered by
     the channels of V whose blurred versions in K look like it. Nothing is added to the output from

@@ -122,8 +122,7 @@ class FeaturePyramid(nn.Module):
     HyperRefiner (3).
 
         x          -> conv k x k, BN, ReLU, conv 3x3, BN -> full
-        ReLU(full) -> maximum of 2x2 -> conv 3x3, BN, ReLU, conv 3x3, BN -> half, and so on to
-        quarter
+        ReLU(full) -> maximum of 2x2 -> conv 3x3, BN, ReLU, conv 3x3, BN -> half, and so on
 
     Shape: (B, channels, H, W) -> one (B, widths[i], H / 2**i, W / 2**i) per width, before the ReLU;
     H and W divisible by 4.

@@ -110,8 +110,8 @@ class PZResNet(nn.Module):
         X_m - mean -> stage 1 (every 4th band) -> stage 2 (every 2nd) -> stage 3 (all) -> detail
                       ^ X_h upsampled             ^ X_h upsampled,       ^ X_h upsampled,
                                                     detail 1, X_m - mean   detail 2, X_m - mean
-        coarse = X_h upsampled + detail;   output = coarse + D(coarse),   D >= 0 (a dense layer ends
-        in ReLU)
+        coarse = X_h upsampled + detail
+        output = coarse + D(coarse),   D >= 0 (a dense layer ends in ReLU)
 
     All at high resolution, with LR-HSI upsampled bilinearly. The last band always belongs to each
     stage.

@@ -4,8 +4,8 @@ notebooks/09_peers_table1.ipynb.
 Each channel d of a sequence carries N leaky memories h. How much token t forgets and writes (delta,
 B) and how it reads (C) depends on the token itself; this is the "selection":
 
-    h_t = a_t h_{t-1} + x_t,    a_t = exp(delta_t A),    x_t = delta_t u_t B_t,    y_t = sum over N
-    of C_t h_t
+    h_t = a_t h_{t-1} + x_t,    a_t = exp(delta_t A),    x_t = delta_t u_t B_t
+    y_t = sum over N of C_t h_t
 
 How it becomes fast, with no tensor of all L x D x N numbers and no division by products of decays
 (they underflow to 0):

@@ -27,8 +27,8 @@ class WienerDenoiser(nn.Module):
     spectrum, and a correlation c_k between neighbouring pixels on axis k of U. As a first-order
     autoregressive field it has, at the spatial frequencies (f, g) of a cosine transform, the power
 
-        P_k(f, g) = v_k s_k(f) s_k(g),   s_k(f) proportional to 1 / (1 + c_k^2 - 2 c_k cos f), mean
-        1
+        P_k(f, g) = v_k s_k(f) s_k(g)
+        s_k(f) proportional to 1 / (1 + c_k^2 - 2 c_k cos f), with mean 1
 
     and noise of variance n adds n to each. The linear estimate of least squared error keeps P / (P
     + n) (N. Wiener, 1949). n is measured, image by image, on the axes with the least signal, as

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 
 from s3rnet_lite import DFAB, peers
 from s3rnet_lite.analysis.probes import record
-from s3rnet_lite.peers.qrcode import (
-    QRCODE,
-    ConvexFusion,
-    ResidualStream,
-    SwinGroup,
-    WindowAttention,
-)
+from s3rnet_lite.peers.qrcode import QRCODE, ConvexFusion, ResidualStream
+from s3rnet_lite.peers.swin import SwinGroup, WindowAttention
 
 
 def pair(
