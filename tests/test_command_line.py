@@ -19,6 +19,8 @@ from s3rnet_lite.network.s3rnet import PRESETS
 from s3rnet_lite.peers import registry
 from s3rnet_lite.training.fusion import FusionModel
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 def run(*arguments) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import baselines, metrics
-from ..analysis import probes
 from ..sensing.degradation import Degradation, add_noise, landsat_tm
 from ..sensing.scene import Scene
 from ..training.fusion import FusionModel
+from ..training.validation import call_and_watch
 from .comparison import METRICS
 from .evaluation import spatial_mean
 
@@ -169,7 +169,9 @@ def dependence(model: FusionModel, scene: Scene, snr_db: float | None, seed: int
     """
     y = scene.cube
     x_h, x_m = noisy(model.degrade.spatial(y), model.degrade.spectral(y), snr_db, "lr_hsi", seed)
-    y_hat, gates = fuse_and_watch(model, x_h, x_m)
+    with torch.no_grad():
+        y_hat, gates = call_and_watch(model.eval(), x_h[None], x_m[None])
+    y_hat, gates = y_hat[0], gates and [round(gate, 4) for gate in gates]
     rows = {"snr_db": snr_db, "psnr": metrics.pooled_psnr(y_hat, y), "gate_means": gates}
     ways = {"mean": spatial_mean, "elsewhere": lambda x: x.roll(x.shape[-2] // 2, dims=-2)}
     for way, change in ways.items():
@@ -179,17 +181,6 @@ def dependence(model: FusionModel, scene: Scene, snr_db: float | None, seed: int
             psnr = round(metrics.pooled_psnr(other, y), 3)
             rows[f"{name}_{way}"] = {"psnr": psnr, "change": round(difference, 4)}
     return rows
-
-
-def fuse_and_watch(
-    model: FusionModel, x_h: torch.Tensor, x_m: torch.Tensor
-) -> tuple[torch.Tensor, list[float] | None]:
-    """`fuse`, and the mean of each gate, or None without an SSAWB."""
-    if not hasattr(model.network, "ssawb"):
-        return fuse(model, x_h, x_m), None
-    with probes.record(model.network.ssawb.gates) as recorded:
-        y_hat = fuse(model, x_h, x_m)
-    return y_hat, [round(gate, 4) for gate in recorded[0].mean(dim=(0, 2, 3)).tolist()]
 
 
 def faulty(

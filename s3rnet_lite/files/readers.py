@@ -9,6 +9,7 @@ on arrays needs none of them.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,48 +29,11 @@ ENVI_GEOREFERENCE = ("map info", "projection info", "coordinate system string")
 
 
 def read_envi(path: Path, given, variable: str | None) -> dict:
-    envi = extras.load("spectral.io.envi")
-
     _no_variable(path, variable)
-    with naming(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about capital letters in the names of fields
-        header = envi.read_envi_header(str(path))
-    missing = [name for name in ENVI_FIELDS if name not in header]
-    if missing:
-        raise ValueError(f"{path}: the header lacks {', '.join(missing)}")
-    for name, known in (("interleave", INTERLEAVES), ("data type", envi.envi_to_dtype)):
-        if str(header[name]).lower() not in known:
-            raise ValueError(
-                f"{path}: {name}: expected one of {', '.join(known)}, got {header[name]!r}"
-            )
-    with naming(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = envi.open(str(path))
-        except envi.EnviDataFileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{path}: no data file beside the header (same name, without ending or with .img, "
-                ".dat, ...)"
-            ) from error
-    if isinstance(image, envi.SpectralLibrary):
-        raise ValueError(f"{path}: expected an image, got a spectral library")
-    shape, axes, dtype = (
-        (image.nbands, image.nrows, image.ncols),
-        INTERLEAVES[header["interleave"].lower()],
-        np.dtype(image.dtype),
-    )
-    if min(*shape, image.offset + 1) < 1:
-        raise ValueError(
-            f"{path}: expected positive bands, lines and samples and no negative header offset, "
-            f"got {shape}, {image.offset}"
-        )
-    expected = image.offset + image.nbands * image.nrows * image.ncols * dtype.itemsize
-    size = Path(image.filename).stat().st_size
-    if size < expected:
-        raise ValueError(
-            f"{image.filename}: truncated: by its header it should have {expected} bytes, it has "
-            f"{size}"
-        )
+    header, image = _open_envi(path)
+    shape, dtype = (image.nbands, image.nrows, image.ncols), np.dtype(image.dtype)
+    axes = INTERLEAVES[header["interleave"].lower()]
+    _check_size(path, image, shape, dtype)
     stored = tuple(dict(zip("CHW", shape, strict=True))[axis] for axis in axes)
 
     def values(name: str, count: int = image.nbands) -> np.ndarray:
@@ -109,13 +73,54 @@ def read_envi(path: Path, given, variable: str | None) -> dict:
             if name in header
         }
     georeference = {name: header[name] for name in ENVI_GEOREFERENCE if name in header}
-    if isinstance(
-        georeference.get("coordinate system string"), list
-    ):  # split at its commas as if it were a list
-        georeference["coordinate system string"] = (
-            "{" + ",".join(georeference["coordinate system string"]) + "}"
-        )
+    system = georeference.get("coordinate system string")
+    if isinstance(system, list):  # split at its commas as if it were a list
+        georeference["coordinate system string"] = "{" + ",".join(system) + "}"
     return found | {"georeference": georeference or None}
+
+
+def _open_envi(path: Path) -> tuple[dict, object]:
+    """The header's fields, and the image as the library opens it."""
+    envi = extras.load("spectral.io.envi")
+    with naming(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about capital letters in the names of fields
+        header = envi.read_envi_header(str(path))
+    missing = [name for name in ENVI_FIELDS if name not in header]
+    if missing:
+        raise ValueError(f"{path}: the header lacks {', '.join(missing)}")
+    for name, known in (("interleave", INTERLEAVES), ("data type", envi.envi_to_dtype)):
+        if str(header[name]).lower() not in known:
+            raise ValueError(
+                f"{path}: {name}: expected one of {', '.join(known)}, got {header[name]!r}"
+            )
+    with naming(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = envi.open(str(path))
+        except envi.EnviDataFileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path}: no data file beside the header (same name, without ending or with .img, "
+                ".dat, ...)"
+            ) from error
+    if isinstance(image, envi.SpectralLibrary):
+        raise ValueError(f"{path}: expected an image, got a spectral library")
+    return header, image
+
+
+def _check_size(path: Path, image, shape: tuple[int, int, int], dtype: np.dtype) -> None:
+    """Refuse a header that its data file cannot follow."""
+    if min(*shape, image.offset + 1) < 1:
+        raise ValueError(
+            f"{path}: expected positive bands, lines and samples and no negative header offset, "
+            f"got {shape}, {image.offset}"
+        )
+    expected = image.offset + math.prod(shape) * dtype.itemsize
+    size = Path(image.filename).stat().st_size
+    if size < expected:
+        raise ValueError(
+            f"{image.filename}: truncated: by its header it should have {expected} bytes, it has "
+            f"{size}"
+        )
 
 
 def _cut_raw(

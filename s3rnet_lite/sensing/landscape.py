@@ -29,12 +29,12 @@ def abundances_of(
     main = (liking + generator.gumbel(size=(count, len(somewhere)))).argmax(0)
     logits = 0.8 * generator.standard_normal((count, len(somewhere)))
     logits[main, np.arange(len(somewhere))] += 4
-    logits = logits.astype(np.float32)[:, parcel].reshape(count, size, size)
-    logits = logits + one_over_f(generator, count, size, 2.5)
+    everywhere = logits.astype(np.float32)[:, parcel].reshape(count, size, size)
+    everywhere = everywhere + one_over_f(generator, count, size, 2.5)
     # ways and hedges between the parcels
-    logits[generator.integers(count), (to_border < 0.6).reshape(size, size)] += 4
-    np.exp(logits - logits.max(0), out=logits)
-    return logits / logits.sum(0), (1 + family_of[main])[parcel].reshape(size, size)
+    everywhere[generator.integers(count), (to_border < 0.6).reshape(size, size)] += 4
+    np.exp(everywhere - everywhere.max(0), out=everywhere)
+    return everywhere / everywhere.sum(0), (1 + family_of[main])[parcel].reshape(size, size)
 
 
 def parcels(generator: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..files.formats import open_cube
+from ..files.formats import CubeFile, open_cube
 from .indian_pines import RADIANCE_UNIT, indian_pines, paper_bands
 from .scene import Scene, split
+from .sensors import typical_width
 from .simulation import simulate
 
 __all__ = ["RADIANCE_UNIT", "Scene", "indian_pines", "load", "paper_bands", "simulate", "split"]
@@ -34,9 +35,8 @@ def load(
     value) is not `valid`, and 0 in all bands.
 
     The valid pixels of the window go min-max to [0, 1] whatever the file's type and range, as in
-    `indian_pines`; reflectances
-    too: `cube * scale + offset` is physical again. A cube whose values already run from 0 to 1
-    comes out as it is.
+    `indian_pines`; reflectances too: `cube * scale + offset` is physical again. A cube whose values
+    already run from 0 to 1 comes out as it is.
 
     Args:
         wavelengths_nm: (C,) band centres in nanometres, bad bands included, instead of those of the
@@ -52,57 +52,27 @@ def load(
             window, or only one value.
     """
     file = open_cube(path, variable, wavelengths_nm)
-    if file.wavelengths_nm is None:
-        raise ValueError(
-            f"wavelengths_nm: {path} holds none; give {file.shape[0]} band centres in nanometres"
-        )
-    centres = file.wavelengths_nm
-    widths = file.fwhm_nm if fwhm_nm is None else np.asarray(fwhm_nm, dtype=np.float64)
-    if widths is None:
-        if len(centres) < 2:
-            raise ValueError(
-                f"fwhm_nm: {path} holds no width, and one band has no distance to guess it from; "
-                "give it"
-            )
-        widths = np.full(len(centres), np.median(np.diff(np.sort(centres))))
-    if widths.shape != centres.shape or not (widths > 0).all():
-        raise ValueError(
-            f"fwhm_nm: expected {len(centres)} positive widths, one a band, got {widths} of shape "
-            f"{widths.shape}"
-        )
+    centres, widths = _centres_and_widths(file, fwhm_nm)
     bands = np.flatnonzero(file.good_bands)
     if not len(bands):
         raise ValueError(f"{path}: its header lists all {len(centres)} bands as bad")
-
     cube = file.read(rows, columns, bands)
     finite = np.isfinite(cube)
     filled = finite.any((1, 2))
     if not filled.any():
-        raise ValueError(
-            f"{path}: expected data, got none in the window of {cube.shape[1]}x{cube.shape[2]} "
-            "pixels"
-        )
+        size = f"{cube.shape[1]}x{cube.shape[2]} pixels"
+        raise ValueError(f"{path}: expected data, got none in the window of {size}")
     if not filled.all():
-        warnings.warn(
-            f"{path}: bands without any data are left out: {bands[~filled].tolist()} (counted from "
-            "0)",
-            stacklevel=2,
-        )
+        empty = f"{bands[~filled].tolist()} (counted from 0)"
+        warnings.warn(f"{path}: bands without any data are left out: {empty}", stacklevel=2)
         cube, finite, bands = cube[filled], finite[filled], bands[filled]
     valid = finite.all(0)
     if not valid.any():
-        raise ValueError(
-            f"{path}: no pixel of the window has data in all of its {len(bands)} bands"
-        )
-    if not valid.all():
-        cube[:, ~valid] = np.nan  # which fmin and fmax pass over
-    low, high = float(np.fmin.reduce(cube, axis=None)), float(np.fmax.reduce(cube, axis=None))
+        expected = f"data in all of its {len(bands)} bands"
+        raise ValueError(f"{path}: no pixel of the window has {expected}")
+    low, high = _to_unit_range(cube, valid)
     if low == high:
         raise ValueError(f"{path}: expected an image, got {low} everywhere")
-    cube -= np.float32(low)
-    cube /= np.float32(high - low)
-    np.clip(cube, 0, 1, out=cube)  # rounding can pass 1
-    cube[:, ~valid] = 0
     return Scene(
         cube=torch.from_numpy(cube),
         wavelengths_nm=torch.from_numpy(centres[bands]),
@@ -113,3 +83,40 @@ def load(
         offset=low,
         valid=None if valid.all() else torch.from_numpy(valid),
     )
+
+
+def _centres_and_widths(file: CubeFile, fwhm_nm) -> tuple[np.ndarray, np.ndarray]:
+    """(C,) each, in nanometres, of all bands of the file."""
+    centres = file.wavelengths_nm
+    if centres is None:
+        raise ValueError(
+            f"wavelengths_nm: {file.path} holds none; give {file.shape[0]} band centres in "
+            "nanometres"
+        )
+    widths = file.fwhm_nm if fwhm_nm is None else np.asarray(fwhm_nm, dtype=np.float64)
+    if widths is None:
+        if len(centres) < 2:
+            raise ValueError(
+                f"fwhm_nm: {file.path} holds no width, and one band has no distance to guess it "
+                "from; give it"
+            )
+        widths = np.full(len(centres), typical_width(centres))
+    if widths.shape != centres.shape or not (widths > 0).all():
+        raise ValueError(
+            f"fwhm_nm: expected {len(centres)} positive widths, one a band, got {widths} of shape "
+            f"{widths.shape}"
+        )
+    return centres, widths
+
+
+def _to_unit_range(cube: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+    """Take the valid pixels of a cube min-max to [0, 1], others to 0, in place; the two limits."""
+    if not valid.all():
+        cube[:, ~valid] = np.nan  # which fmin and fmax pass over
+    low, high = float(np.fmin.reduce(cube, axis=None)), float(np.fmax.reduce(cube, axis=None))
+    if low < high:
+        cube -= np.float32(low)
+        cube /= np.float32(high - low)
+        np.clip(cube, 0, 1, out=cube)  # rounding can pass 1
+    cube[:, ~valid] = 0
+    return low, high

@@ -8,6 +8,7 @@ The measured relative responses of Landsat-5 TM and Sentinel-2A lie in `data/*_r
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -172,6 +173,16 @@ def landsat_tm_coverage(wavelengths_nm, bands: int = 4, fwhm_nm=None) -> Coverag
     )
 
 
+def typical_width(wavelengths_nm) -> float:
+    """The width of a band where nobody says: the median distance of neighbouring centres, in nm.
+
+    >>> typical_width([420.0, 400.0, 410.0, 460.0])
+    10.0
+    """
+    distances = np.diff(np.sort(np.asarray(wavelengths_nm, dtype=float)))
+    return float(np.median(distances)) if len(distances) else math.nan
+
+
 def _landsat_tables(bands: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     if bands not in LANDSAT_TM_BANDS:
         raise ValueError(f"bands: expected one of {tuple(LANDSAT_TM_BANDS)}, got {bands}")
@@ -213,7 +224,7 @@ def _overlaps(
             f"{centres.max():g}"
         )
     if fwhm_nm is None:
-        fwhm_nm = np.median(np.diff(np.sort(centres)))
+        fwhm_nm = typical_width(centres)
     sigma = np.asarray(fwhm_nm, dtype=float) / np.sqrt(8 * np.log(2))
     if sigma.shape not in ((), centres.shape) or not (np.isfinite(sigma) & (sigma > 0)).all():
         raise ValueError(

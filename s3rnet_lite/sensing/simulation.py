@@ -24,6 +24,7 @@ from ..files.provenance import DATA_FOLDER
 from .indian_pines import indian_pines, paper_bands
 from .landscape import abundances_of, brightness_of
 from .scene import Scene, split
+from .sensors import typical_width
 
 # label - 1: its materials in the library, how many of them a scene is mixed from, odds of a parcel
 FAMILIES = {
@@ -81,7 +82,7 @@ def simulate(seed: int = 0, size: int = 256, wavelengths_nm=None, fwhm_nm=None) 
             "wavelengths_nm: expected band centres between 300 and 2600 nm on one axis"
         )
     if fwhm_nm is None:
-        fwhm_nm = wavelengths_nm.sort().values.diff().median().expand(len(wavelengths_nm))
+        fwhm_nm = torch.full_like(wavelengths_nm, typical_width(wavelengths_nm))
     fwhm_nm = torch.as_tensor(fwhm_nm, dtype=torch.float64)
     if fwhm_nm.shape != wavelengths_nm.shape or not bool((fwhm_nm > 0).all()):
         raise ValueError(

@@ -16,6 +16,7 @@ from ..files import extras
 from ..files.formats import CubeFile, open_cube
 from ..sensing.indian_pines import PAPER_CHANNELS, paper_bands
 from ..sensing.scenes import simulate
+from ..sensing.sensors import typical_width
 
 LEVELS = 65535  # y = number / 65535
 AVIRIS_CHANNELS = 224
@@ -188,7 +189,7 @@ def _kept_bands(cube: CubeFile, keep_bands: str) -> np.ndarray:
 def _widths(cube: CubeFile) -> np.ndarray:
     if cube.fwhm_nm is not None:
         return cube.fwhm_nm
-    return np.full(cube.shape[0], np.median(np.diff(np.sort(cube.wavelengths_nm))))
+    return np.full(cube.shape[0], typical_width(cube.wavelengths_nm))
 
 
 def _data_files(path: Path) -> list[Path]:

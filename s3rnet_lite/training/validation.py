@@ -41,12 +41,17 @@ def predict(model: FusionModel, scene: Scene) -> tuple[torch.Tensor, list[float]
     degraded = model.degrade.spatial(scene.cube), model.degrade.spectral(scene.cube)
     x_h, x_m = (x[None].to(device) for x in degraded)
     model.eval()
-    gates = None
-    if hasattr(model.network, "ssawb"):
-        with probes.record(model.network.ssawb.gates) as outputs:
-            y_hat = model(x_h, x_m)
-        gates = outputs[0].mean(dim=(0, 2, 3)).tolist()
-    else:
-        y_hat = model(x_h, x_m)
+    y_hat, gates = call_and_watch(model, x_h, x_m)
     model.train(training)
     return y_hat[0].cpu(), gates
+
+
+def call_and_watch(
+    model: FusionModel, x_h: torch.Tensor, x_m: torch.Tensor
+) -> tuple[torch.Tensor, list[float] | None]:
+    """`model(x_h, x_m)`, and the mean of each gate, or None without an SSAWB."""
+    if not hasattr(model.network, "ssawb"):
+        return model(x_h, x_m), None
+    with probes.record(model.network.ssawb.gates) as outputs:
+        y_hat = model(x_h, x_m)
+    return y_hat, outputs[0].mean(dim=(0, 2, 3)).tolist()

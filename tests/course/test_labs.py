@@ -84,6 +84,7 @@ def test_solution_and_check_cells_carry_the_metadata_of_nbgrader(pair):
             )
 
 
+@pytest.mark.slow
 def test_a_student_copy_fails_only_where_nothing_is_written_yet(pair):
     """With the solutions in place every code cell equals the chapter's, which runs without errors
     (see above).

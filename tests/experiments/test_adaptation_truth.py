@@ -11,6 +11,8 @@ from s3rnet_lite import Degradation, baselines, metrics
 from s3rnet_lite.experiments import adaptation_truth
 from s3rnet_lite.inference import adaptation
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 def test_a_case_sets_the_verdict_of_held_out_pixels_beside_the_truths_own(indian_pines):
     y, srf = indian_pines.cube[::6, :48, 40:136], torch.zeros(4, 29)

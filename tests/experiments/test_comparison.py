@@ -11,6 +11,8 @@ from s3rnet_lite.experiments import comparison, runs
 from s3rnet_lite.files.provenance import DATA_FOLDER
 from s3rnet_lite.peers import registry
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

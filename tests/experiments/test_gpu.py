@@ -12,6 +12,8 @@ from s3rnet_lite import S3RNet, complexity, training
 from s3rnet_lite.experiments import gpu, gpu_timing
 from s3rnet_lite.training import fit
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 def test_the_gpu_command_runs_at_tiny_size_without_one(tmp_path, monkeypatch, capsys):
     """Stopped, it goes on; finished, it does nothing again; nothing goes where results of a GPU

@@ -17,6 +17,8 @@ from s3rnet_lite.peers import registry
 from s3rnet_lite.sensing.degradation import Degradation
 from s3rnet_lite.training.fusion import FusionModel
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 @pytest.fixture(scope="module")
 def pair(small_val, degrade6):

@@ -9,6 +9,8 @@ from s3rnet_lite import S3RNet, complexity
 from s3rnet_lite.__main__ import main
 from s3rnet_lite.experiments import speed
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 def test_the_command_stores_ratios_of_pairs(tmp_path, capsys, monkeypatch):
     out = tmp_path / "benchmark.json"

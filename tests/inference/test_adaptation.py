@@ -23,6 +23,8 @@ from s3rnet_lite.inference import adaptation, pair, report, tiling
 from s3rnet_lite.sensing.degradation import add_noise
 from s3rnet_lite.training.fusion import FusionModel
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 TINY = replace(adaptation.CONFIG, steps=3, batch_size=2)
 GAIN, OFFSET = (
     torch.tensor([4.0, 5.0, 6.0, 7.0])[:, None, None],

@@ -16,6 +16,8 @@ from s3rnet_lite.files import formats
 from s3rnet_lite.inference import tiled_files, tiles, tiling
 from s3rnet_lite.training.fusion import FusionModel
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 BANDS, MSI_BANDS = 7, 3
 
 

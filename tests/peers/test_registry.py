@@ -10,6 +10,8 @@ from s3rnet_lite.peers import registry
 from s3rnet_lite.peers.parts import upsample
 from s3rnet_lite.training.fusion import FusionModel
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 # Parameters of the described designs for 172 HSI bands with 4 and 6 MSI bands, counted
 # independently of this code.
 PARAMETERS = {

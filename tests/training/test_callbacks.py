@@ -16,6 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from s3rnet_lite.files.atomic import read_tensors
 from s3rnet_lite.training import CONFIGS, callbacks, fit
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 def test_a_killed_run_goes_on_from_its_last_state(tmp_path, indian_pines_split):
     """SIGKILL, possibly while a state is written: the state before is whole, and the end is that of

@@ -14,6 +14,8 @@ from s3rnet_lite.files.provenance import DATA_FOLDER, RESULTS_FOLDER
 from s3rnet_lite.training.checkpoints import SHIPPED
 from s3rnet_lite.training.fusion import FusionModel
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 FILES = sorted(DATA_FOLDER.glob("s3rnet_*.safetensors"))
 CLEAN = [path for path in FILES if "robust" not in path.stem]
 

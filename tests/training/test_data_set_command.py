@@ -10,6 +10,8 @@ from s3rnet_lite import training
 from s3rnet_lite.__main__ import main
 from s3rnet_lite.training import dataset, validate
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):

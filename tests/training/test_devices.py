@@ -14,6 +14,8 @@ from s3rnet_lite.files.atomic import read_tensors
 from s3rnet_lite.training import CONFIGS, fit
 from s3rnet_lite.training.devices import changed_forward
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 
 def test_two_processes_train_as_one_with_the_same_batch(tmp_path, indian_pines_split):
     """Gradients agree to 1e-5, relative, with accumulation too; and the losses, the validation and

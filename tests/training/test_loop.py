@@ -10,6 +10,8 @@ from s3rnet_lite import baselines, metrics
 from s3rnet_lite.training import CONFIGS, TrainingConfig, fit, predict
 from s3rnet_lite.training.fusion import FusionModel
 
+pytestmark = pytest.mark.slow  # not part of `make check`
+
 QUICK = replace(CONFIGS["tiny"], steps=6, batch_size=2, crop=16, warmup_steps=2, validate_every=3)
 
 
