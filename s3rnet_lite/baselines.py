@@ -72,10 +72,8 @@ def mtf_glp(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch
 
 
 def detail_injection(x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
-    """Regression of HSI on MSI at low resolution, injected at high resolution: needs no training
-    data.
-
-    The regression is fitted on this very pair, from the blurred and decimated HR-MSI to the LR-HSI.
+    """Regression of HSI on MSI at low resolution, injected at high resolution, fitted on this very
+    pair, from the blurred and decimated HR-MSI to the LR-HSI: needs no training data.
     """
     regression = fit_regression(degrade.spatial(x_m), x_h)
     return inject(x_h, apply_regression(regression, x_m), degrade)
@@ -210,6 +208,10 @@ NAMES = tuple(METHODS)
 def run(name: str, x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation) -> torch.Tensor:
     """Fuse one pair, or a batch image by image, with the method `name`, one of `NAMES`.
 
+    >>> degrade = Degradation(srf=torch.full((2, 9), 1 / 9))
+    >>> run("sylvester", *degrade(torch.rand(9, 24, 24)), degrade).shape
+    torch.Size([9, 24, 24])
+
     Raises:
         TypeError, ValueError: an unknown name, or inputs that do not belong together.
     """
@@ -276,9 +278,7 @@ def followed_band(
 
 
 def _gain(x: torch.Tensor, intensity: torch.Tensor) -> torch.Tensor:
-    """cov(x, intensity) / var(intensity) over the pixels, (C, 1, 1); 0 where the intensity is
-    constant.
-    """
+    """cov(x, intensity) / var(intensity) over the pixels, (C, 1, 1); 0 for constant intensity."""
     deviation = intensity - intensity.mean(dim=(-2, -1), keepdim=True)
     along, power = x * deviation, deviation.square()
     along, power = (y.sum(dim=(-2, -1), keepdim=True) for y in (along, power))

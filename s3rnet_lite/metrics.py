@@ -23,6 +23,10 @@ def psnr(
 ) -> float | torch.Tensor:
     """Mean over bands of the peak signal-to-noise ratio 10 log10(peak^2 / MSE_b), in decibels.
 
+    >>> y = torch.ones(2, 4, 4)
+    >>> round(psnr(y + 0.1, y), 4), psnr(y + 0.1, y, per_band=True).shape
+    (20.0, torch.Size([2]))
+
     Args:
         peak: "band" (the reference's maximum in each band: the paper's definition), "max" (its
             maximum over all bands), or a positive number.
@@ -53,6 +57,9 @@ def pooled_psnr(y_hat: torch.Tensor, y: torch.Tensor, peak: str | float = "max")
 def rmse(y_hat: torch.Tensor, y: torch.Tensor, unit: float = 1.0) -> float:
     """Root mean squared error over all bands and pixels, times `unit` (a scene's `scale` gives the
     sensor's unit).
+
+    >>> round(rmse(torch.zeros(2, 3, 3), torch.full((2, 3, 3), 0.5), unit=10.0), 4)
+    5.0
     """
     y_hat, y = _pair(y_hat, y)
     return float((y_hat - y).square().mean(dim=(-3, -2, -1)).sqrt().mean() * unit)
@@ -84,6 +91,10 @@ def sam(y_hat: torch.Tensor, y: torch.Tensor) -> float:
 
     Pixels where either spectrum is all zero have no angle and are left out; `evaluate` counts them.
 
+    >>> y = torch.tensor([1.0, 0.0])[:, None, None]
+    >>> round(sam(y.flip(0), y), 4)  # a right angle
+    90.0
+
     Raises:
         ValueError: no pixel has an angle.
     """
@@ -99,6 +110,9 @@ def sam_map(y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     Computed as 2 atan2(|u - v|, |u + v|) of the unit spectra (W. Kahan, "How Futile are Mindless
     Assessments of Roundoff", 2006), which stays exact for parallel spectra, where the arc cosine
     loses half its digits.
+
+    >>> sam_map(torch.rand(5, 3, 4), torch.rand(5, 3, 4)).shape
+    torch.Size([3, 4])
     """
     y_hat, y = _pair(y_hat, y)
     norm_hat, norm = (x.norm(dim=-3, keepdim=True) for x in (y_hat, y))

@@ -28,6 +28,10 @@ def linear_cka(a: torch.Tensor, b: torch.Tensor, unbiased: bool = True) -> float
 
     Biased, it lies in [0, 1]; unbiased, in [-1, 1], negative only by chance.
 
+    >>> a = torch.randn(20, 3, dtype=torch.float64)
+    >>> round(linear_cka(a, 2 * a[:, [2, 0, 1]]), 4)  # scale and order of features do not count
+    1.0
+
     Raises:
         TypeError: no floating-point tensor.
         ValueError: another shape, different n, n < 2 (n < 4 if unbiased), NaN or infinity, features

@@ -43,6 +43,12 @@ def count(network: nn.Module, x_h: torch.Tensor, x_m: torch.Tensor) -> Complexit
     Works on the `meta` device: only shapes matter, no memory is used, and `network` stays as it is.
     Activations, normalisations, interpolation and other operations of a few FLOPs per number are
     not counted.
+
+    >>> class Sum(nn.Conv2d):
+    ...     def forward(self, x_h, x_m):
+    ...         return super().forward(x_m)
+    >>> count(Sum(2, 3, 1), torch.empty(1), torch.empty(1, 2, 4, 4))
+    Complexity(parameters=9, macs=96, flops=192)
     """
     shadow = copy.deepcopy(network).to("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

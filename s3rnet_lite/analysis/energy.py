@@ -32,6 +32,10 @@ def channel_energy(features: torch.Tensor) -> torch.Tensor:
 
     Shape: features (..., C, H, W), any range -> (C,) float64, sums to 1.
 
+    >>> features = torch.tensor([1.0, 2.0])[:, None, None].expand(2, 4, 4)
+    >>> channel_energy(features).tolist()
+    [0.2, 0.8]
+
     Raises:
         TypeError, ValueError: see `check_cube`; features that are zero everywhere, whose shares are
             0/0.
@@ -51,6 +55,9 @@ def gini(energies: torch.Tensor) -> float:
     (equal) to 1 - 1/C (one-hot).
 
     Energies or shares (C,); errors as `shares_of`.
+
+    >>> gini(torch.tensor([1.0, 0.0, 0.0, 0.0])), gini(torch.ones(4))
+    (0.75, 0.0)
     """
     shares = shares_of(energies).sort().values
     count = len(shares)

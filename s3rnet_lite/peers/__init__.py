@@ -42,6 +42,11 @@ def build(
 ) -> nn.Module:
     """A network by its name, with new weights.
 
+    >>> import torch
+    >>> network = build("mssjfl", preset="lite", hsi_bands=9, msi_bands=3)
+    >>> network(torch.rand(1, 9, 8, 8), torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 9, 32, 32])
+
     Args:
         name: one of `NAMES`.
         preset: "paper" (the published design, as near to Table I's size as a natural setting comes)

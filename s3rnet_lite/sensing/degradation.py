@@ -26,6 +26,11 @@ class Degradation:
     resampling with `align_corners=False` expects it. D is the SRF. The PSF has an even number of
     taps for an even scale, an odd number for an odd one, and spans at least 6 sigma.
 
+    >>> degrade = Degradation(scale=4, psf_sigma=1.7, srf=torch.full((2, 9), 1 / 9))
+    >>> x_h, x_m = degrade(torch.rand(9, 24, 32))
+    >>> x_h.shape, x_m.shape
+    (torch.Size([9, 6, 8]), torch.Size([2, 24, 32]))
+
     Args:
         scale: ratio of pixel sizes r, at least 1.
         psf_sigma: standard deviation of the PSF in HR pixels, positive.
@@ -185,6 +190,9 @@ def landsat_tm(scene: Scene, bands: int = 4, scale: int = 4, **settings) -> Degr
 def gaussian_psf(sigma: float, scale: int) -> np.ndarray:
     """One axis of the PSF: float64 taps that sum to 1, as many (mod 2) as `scale`, spanning at
     least 6 sigma.
+
+    >>> gaussian_psf(1.7, scale=4).shape
+    (12,)
     """
     taps = max(2 * math.ceil(3 * sigma) + scale % 2, scale)
     positions = np.arange(taps) - (taps - 1) / 2

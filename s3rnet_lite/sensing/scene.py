@@ -73,6 +73,10 @@ def split(scene: Scene, gap: int = 16, multiple: int = 4) -> tuple[Scene, Scene,
     the PSF's support (12 pixels by default), keeps it so even for someone who degrades the whole
     scene first and crops afterwards.
 
+    >>> from .indian_pines import indian_pines
+    >>> [tuple(part.cube.shape) for part in split(indian_pines())]
+    [(170, 104, 84), (170, 24, 84), (170, 144, 44)]
+
     Args:
         gap: pixels between regions.
         multiple: heights and widths are made divisible by this (the fusion scale).

@@ -73,6 +73,9 @@ def landsat_tm(wavelengths_nm, bands: int = 4, fwhm_nm=None) -> torch.Tensor:
     Each HSI band is taken as a Gaussian of its own width; its weight in an MSI band is the overlap
     of the two responses, so wide HSI bands count for more. Rows are then divided by their sums.
 
+    >>> landsat_tm(range(400, 2500, 10), bands=6).shape
+    torch.Size([6, 210])
+
     Args:
         wavelengths_nm: (C,) band centres in nanometres, in any order.
         bands: 4 (TM 1-4, visible and near infrared) or 6 (TM 1-5 and 7).
