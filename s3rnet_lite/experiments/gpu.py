@@ -21,6 +21,7 @@ from ..training.devices import tensor_float_32
 from ..training.fusion import FusionModel
 from . import evaluation, robustness
 from .gpu_timing import MSI_BANDS, SEED, Call, Size, describe, slug, stored, time_all
+from .inside import inside
 
 WORK = provenance.REPOSITORY / "runs" / "gpu"
 
@@ -166,7 +167,8 @@ def _scores(model: FusionModel, test: scenes.Scene, device: torch.device) -> dic
     try:
         with tensor_float_32(False):
             dependence = [robustness.dependence(model, test, snr) for snr in (None, 35.0, 15.0)]
-            return {"scores": evaluation.score_model(model, test), "dependence": dependence}
+            scores = evaluation.score_model(model, test)
+            return {"scores": scores, "dependence": dependence, "inside": inside(model, test)}
     finally:
         for handle in handles:
             handle.remove()

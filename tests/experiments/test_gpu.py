@@ -10,6 +10,8 @@ import torch
 
 from s3rnet_lite import S3RNet, complexity, training
 from s3rnet_lite.experiments import gpu, gpu_timing
+from s3rnet_lite.experiments.inside import inside
+from s3rnet_lite.sensing import scenes
 from s3rnet_lite.training import fit
 
 pytestmark = pytest.mark.slow  # not part of `make check`
@@ -47,6 +49,8 @@ def test_the_gpu_command_runs_at_tiny_size_without_one(tmp_path, monkeypatch, ca
             call.work / f"{'_'.join(name.replace(',', '').split())}.safetensors"
         )
         assert model.skip == row["config"]["skip"]
+        again = inside(model, scenes.split(scenes.indian_pines())[2])["energy"]["raw"]
+        assert row["inside"]["energy"]["raw"] == pytest.approx(again, rel=1e-4)
     assert trained["provenance"]["seed"] == 0 and trained["device"]["name"] == "CPU"
     assert {(row["pass"], row["precision"], row["channels_last"]) for row in timing["rows"]} == {
         (which, precision, last)
