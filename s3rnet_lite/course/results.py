@@ -12,6 +12,7 @@ from ..files.provenance import RESULTS_FOLDER
 from ..inference.adaptation import NETWORK, SKIP
 from . import claims, studies
 from .markdown import paragraph, table
+from .speed_results import gpu_times, gpu_trainings, reading_of_gpu_trainings, speed
 from .studies import PSNR, read
 
 FILE = RESULTS_FOLDER / "README.md"
@@ -111,6 +112,18 @@ attention over all pixels are collected in a first pass. `make speed` repeats it
 
 *Plain* are the equations of `network/`, *fast* the same equations with fewer copies
 (`network/fast.py`). The ceiling is the speed of one large convolution. `make speed` repeats it.
+
+## The full-size network on a GPU
+
+{gpu_times()}
+
+One image of 256 × 256 pixels, 172 bands. *Launching it* is what a clock shows that does not wait.
+
+{gpu_trainings()}
+
+{reading_of_gpu_trainings()}
+
+Chapter [10](../../notebooks/10_gpu_training.ipynb); `make gpu` repeats it.
 
 ## The paper's claims
 
@@ -254,36 +267,6 @@ def tiles() -> str:
         for row in read("tiling.json")["scaling"]
     )
     return table(["HR image, 172 bands", *heads], rows)
-
-
-def speed() -> str:
-    """`network.fast` against the plain equations."""
-    heads = [
-        "threads",
-        "plain [s]",
-        "fast [s]",
-        "plain / fast, pair by pair",
-        "of the convolution ceiling",
-        "memory, fast / plain",
-    ]
-    stored = [read("benchmark_cpu.json"), read("benchmark_cpu_one_thread.json")]
-    rows = (_speed_cells(row, one["threads"]) for one in stored for row in one["rows"])
-    return table(["preset", "what", *heads], rows, 2)
-
-
-def _speed_cells(row: dict, threads: int) -> list[str]:
-    seconds, ratio = row["seconds"], row["ratio"]
-    share, memory = row.get("share_of_convolution_ceiling"), row.get("memory_growth_bytes")
-    return [
-        f"`{row['preset']}`",
-        f"{row['what']}, {row['batch']} × {row['size']} × {row['size']} px",
-        str(threads),
-        f"{seconds['plain']:.3f}",
-        f"{seconds['fast']:.3f}",
-        f"{ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})",
-        f"{share['fast']:.0%}" if share else "",
-        f"{memory['fast'] / memory['plain']:.0%}" if memory else "",
-    ]
 
 
 def ledger() -> str:
