@@ -25,8 +25,14 @@ QUICK_BASELINES = ("bicubic", "detail_injection", "sylvester")
 SKIP_ALONE = "the same, injected twice: a lite model's own skip"
 
 
+def measure(y_hat: torch.Tensor, scene: Scene, degrade: Degradation) -> dict[str, float]:
+    """`metrics.evaluate` and `metrics.similarity` of a fused image (C, H, W) of this scene."""
+    scores = metrics.evaluate(y_hat, scene.cube, degrade.scale, scene.scale)
+    return scores | metrics.similarity(y_hat, scene.cube)
+
+
 def score_baselines(degrade: Degradation, train: Scene, test: Scene) -> dict[str, dict[str, float]]:
-    """`metrics.evaluate` of every classical method on `test`, and of two closed forms whose
+    """`measure` of every classical method on `test`, and of two closed forms whose
     regression `train` gave.
 
     The classical methods' rows also hold `seconds`, the second of two runs: the first fills caches.
@@ -45,14 +51,13 @@ def score_baselines(degrade: Degradation, train: Scene, test: Scene) -> dict[str
             x_h, fused["regression of the training region"], degrade, passes
         )
     return {
-        name: metrics.evaluate(y_hat, test.cube, degrade.scale, test.scale) | seconds.get(name, {})
-        for name, y_hat in fused.items()
+        name: measure(y_hat, test, degrade) | seconds.get(name, {}) for name, y_hat in fused.items()
     }
 
 
 @torch.no_grad()
 def score_model(model: FusionModel, test: Scene) -> dict:
-    """`metrics.evaluate` of a trained model on `test`, its gate means, and the pooled PSNR without
+    """`measure` of a trained model on `test`, its gate means, and the pooled PSNR without
     either input.
 
     "Without" replaces an input by its mean spectrum everywhere: `psnr_pooled_without` for the whole
@@ -79,7 +84,7 @@ def score_model(model: FusionModel, test: Scene) -> dict:
             handle.remove()
 
     return {
-        **metrics.evaluate(y_hat, test.cube, model.degrade.scale, test.scale),
+        **measure(y_hat, test, model.degrade),
         "gate_means": gate_means,
         "psnr_pooled_without": {
             "lr_hsi": metrics.pooled_psnr(model(spatial_mean(x_h), x_m)[0], test.cube),
@@ -95,7 +100,7 @@ def score_model(model: FusionModel, test: Scene) -> dict:
 def score_many(
     degrade: Degradation, models: dict[str, FusionModel], scenes: Iterable[Scene]
 ) -> dict[str, dict[str, float]]:
-    """Mean over the scenes of `metrics.evaluate`, for three quick classical methods and each model;
+    """Mean over the scenes of `measure`, for three quick classical methods and each model;
     one scene in memory at a time.
 
     Raises:
@@ -107,9 +112,7 @@ def score_many(
         fused = {name: baselines.run(name, x_h, x_m, degrade) for name in QUICK_BASELINES}
         fused |= {name: training.predict(model, scene)[0] for name, model in models.items()}
         for name, y_hat in fused.items():
-            rows.setdefault(name, []).append(
-                metrics.evaluate(y_hat, scene.cube, degrade.scale, scene.scale)
-            )
+            rows.setdefault(name, []).append(measure(y_hat, scene, degrade))
     if not rows:
         raise ValueError("scenes: expected at least one scene, got none")
     return {

@@ -156,12 +156,15 @@ def fuse(
 
 
 def score(errors: dict[str, torch.Tensor], pair: Pair, reduced: Reduced) -> dict[str, dict]:
-    """`metrics.evaluate` of each method on the held-out pixels, from its errors on all."""
+    """`metrics.evaluate` and `metrics.similarity` of each method on the held-out pixels, from its
+    errors on all.
+    """
     own, scale = (slice(None), *pair.held_out), pair.degrade.scale
-    return {
-        name: metrics.evaluate((reduced.y + error)[own], reduced.y[own], scale, pair.unit)
-        for name, error in errors.items()
-    }
+    y, rows = reduced.y[own], {}
+    for name, error in errors.items():
+        y_hat = y + error[own]
+        rows[name] = metrics.evaluate(y_hat, y, scale, pair.unit) | metrics.similarity(y_hat, y)
+    return rows
 
 
 def in_units(model: FusionModel, offset: float, unit: float, response: Response) -> FusionModel:

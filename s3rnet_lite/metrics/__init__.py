@@ -12,7 +12,28 @@ import math
 
 import torch
 
-from .files.checks import check_cube
+from ..files.checks import check_cube
+from .inputs import check_peak as _peak
+from .inputs import check_same as _pair
+from .similarity import q2n, similarity, ssim, uiqi
+
+__all__ = [
+    "MAIN",
+    "ergas",
+    "estimate_noise",
+    "evaluate",
+    "format_rows",
+    "noise_ceiling",
+    "pooled_psnr",
+    "psnr",
+    "q2n",
+    "rmse",
+    "sam",
+    "sam_map",
+    "similarity",
+    "ssim",
+    "uiqi",
+]
 
 # of `evaluate`, in the order of tables
 MAIN = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas", "rmse")
@@ -180,38 +201,6 @@ def estimate_noise(y: torch.Tensor) -> torch.Tensor:
     return (
         precision @ centred / precision.diagonal()[:, None] * math.sqrt(count / (count - bands))
     ).reshape(y.shape)
-
-
-def _pair(y_hat: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    check_cube("y_hat", y_hat)
-    check_cube("y", y)
-    if y_hat.shape != y.shape:
-        raise ValueError(
-            f"y_hat: expected the reference's shape {tuple(y.shape)}, got {tuple(y_hat.shape)}"
-        )
-    return y_hat.detach().double(), y.detach().double()
-
-
-def _peak(y: torch.Tensor, peak: str | float) -> torch.Tensor:
-    """(..., C) or (..., 1)."""
-    if peak == "band":
-        values = y.amax(dim=(-2, -1))
-    elif peak == "max":
-        values = y.amax(dim=(-3, -2, -1))[..., None]
-    elif (
-        isinstance(peak, (int, float))
-        and not isinstance(peak, bool)
-        and math.isfinite(peak)
-        and peak > 0
-    ):
-        values = y.new_full((*y.shape[:-3], 1), float(peak))
-    else:
-        raise ValueError(f"peak: expected 'band', 'max' or a positive number, got {peak!r}")
-    if bool((values <= 0).any()):
-        raise ValueError(
-            f"y: PSNR needs a positive peak, and {int((values <= 0).sum())} bands have none"
-        )
-    return values
 
 
 def format_rows(rows: dict[str, dict]) -> str:
