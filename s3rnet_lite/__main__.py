@@ -14,12 +14,12 @@ from .files.command_line import (
     PRESETS,
     SEED,
     command,
-    landsat_bands,
     number,
     option,
     parser,
     path,
     result_file,
+    simulated_bands,
 )
 from .inference import commands as _inference  # noqa: F401 (adds fuse and adapt)
 
@@ -56,7 +56,7 @@ def flag(name: str, text: str) -> tuple[tuple, dict]:
         f"{VALIDATION_PATCHES} of its patches validate",
         required=False,
     ),
-    landsat_bands(6),
+    simulated_bands(6),
     SEED,
     option("--steps", type=int, help="weight updates, if not the preset's own number"),
     option(
@@ -140,7 +140,7 @@ def _regions(folder: Path | None, msi_bands: int) -> tuple[tuple, object, dict]:
 
         region, val, _ = scenes.split(scenes.indian_pines())
         sources = {"scene": region.name, "validation_scene": val.name}
-        return (region, val), degradation.landsat_tm(region, msi_bands), sources
+        return (region, val), degradation.simulated(region, msi_bands), sources
     from .training import dataset
 
     data, references = dataset.load(folder), dataset.references(folder, "train")
@@ -165,7 +165,7 @@ def _regions(folder: Path | None, msi_bands: int) -> tuple[tuple, object, dict]:
         default=[],
         help=".safetensors files of equal degradation",
     ),
-    landsat_bands(6),
+    simulated_bands(6),
     path(
         "--data",
         "a folder made by prepare: its test patches (default: Indian Pines)",

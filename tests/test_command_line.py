@@ -70,7 +70,7 @@ def test_help_needs_no_heavy_package():
 
 def test_the_choices_are_those_of_the_package():
     assert set(command_line.PRESETS) == set(PRESETS) == set(training.CONFIGS)
-    assert tuple(sensors.LANDSAT_TM_BANDS) == command_line.LANDSAT_BANDS
+    assert sensors.MSI_BANDS == command_line.MSI_BANDS
     assert commands.NETWORKS == registry.NAMES
     assert tuple(comparison.RECIPES) == commands.RECIPES
     assert tuple(robustness.RECIPES) == commands.NOISES

@@ -6,7 +6,15 @@ import argparse
 import time
 from pathlib import Path
 
-from ..files.command_line import PRESETS, SEED, command, landsat_bands, number, option, result_file
+from ..files.command_line import (
+    PRESETS,
+    SEED,
+    command,
+    number,
+    option,
+    result_file,
+    simulated_bands,
+)
 
 NETWORKS = (
     "s3rnet",
@@ -30,7 +38,7 @@ WORKERS = number("--workers", 2, "trainings at a time")
 
 @command(
     "compare",
-    landsat_bands(4),
+    simulated_bands(4),
     number("--seeds", 3, SEEDS),
     option("--recipe", choices=RECIPES, nargs="+", default=RECIPES, help="default: both"),
     SECONDS,
@@ -82,7 +90,7 @@ def robust(arguments: argparse.Namespace) -> None:
 
 @command(
     "ablate",
-    landsat_bands(6),
+    simulated_bands(6),
     number("--steps", 300, "weight updates of each variant"),
     SEED,
     result_file(),

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .. import baselines, metrics, training
 from ..sensing import scenes
-from ..sensing.degradation import Degradation, landsat_tm
+from ..sensing.degradation import Degradation, simulated
 from ..sensing.scene import Scene
 from ..training import dataset
 from ..training.fusion import FusionModel
@@ -138,7 +138,7 @@ def on_indian_pines(checkpoints: list[Path], msi_bands: int) -> dict:
     """
     region, _, test = scenes.split(scenes.indian_pines())
     models = load_comparable(checkpoints)
-    degrade = models[0].degrade if models else landsat_tm(test, msi_bands)
+    degrade = models[0].degrade if models else simulated(test, msi_bands)
     networks = [_row_of(path, model, test) for path, model in zip(checkpoints, models, strict=True)]
     return {
         "scene": test.name,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PRESETS = ("paper", "lite", "tiny")
-LANDSAT_BANDS = (4, 6)
+MSI_BANDS = (1, 3, 4, 6)
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def result_file(required: bool = True) -> tuple[tuple, dict]:
     return path("--out", "JSON file for the results and where they come from", required)
 
 
-def landsat_bands(default: int) -> tuple[tuple, dict]:
+def simulated_bands(default: int) -> tuple[tuple, dict]:
     """`--msi-bands`."""
-    text = f"Landsat TM bands (default: {default})"
-    return option("--msi-bands", type=int, choices=LANDSAT_BANDS, default=default, help=text)
+    text = f"1 (PAN), 3 (RGB), 4 or 6 (Landsat TM) bands (default: {default})"
+    return option("--msi-bands", type=int, choices=MSI_BANDS, default=default, help=text)
 
 
 def parser(prog: str, description: str) -> argparse.ArgumentParser:

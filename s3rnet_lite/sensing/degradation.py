@@ -106,6 +106,11 @@ class Degradation:
         height, width = y.shape[-2:]
         return self._axis_matrix(height, y) @ y @ self._axis_matrix(width, y).mT
 
+    def fits(self, height: int, width: int) -> bool:
+        """Whether `spatial` takes images of this size."""
+        pad = (len(gaussian_psf(self.psf_sigma, self.scale)) - self.scale) // 2
+        return all(length % self.scale == 0 and length > pad for length in (height, width))
+
     def spectral(self, y: torch.Tensor) -> torch.Tensor:
         """DY without noise: (..., C, H, W) -> (..., M, H, W). Linear and differentiable."""
         check_cube("y", y, self.srf.shape[1], finite=False)
@@ -174,6 +179,14 @@ class Degradation:
             card["seed"],
             card["msi_snr_db"],
         )
+
+
+def simulated(scene: Scene, bands: int = 4, scale: int = 4, **settings) -> Degradation:
+    """The degradation of a scene by `sensors.simulated_msi`: 1 (PAN), 3 (RGB), 4 or 6 (Landsat TM)
+    bands.
+    """
+    srf = sensors.simulated_msi(scene.wavelengths_nm, bands, scene.fwhm_nm)
+    return Degradation(scale=scale, srf=srf, **settings)
 
 
 def landsat_tm(scene: Scene, bands: int = 4, scale: int = 4, **settings) -> Degradation:

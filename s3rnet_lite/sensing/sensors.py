@@ -24,12 +24,15 @@ LANDSAT_TM_BANDS = {
     4: (1, 2, 3, 4),
     6: (1, 2, 3, 4, 5, 7),
 }  # band 6 is thermal and sees no sunlight
-SENSORS = ("landsat_tm", "sentinel2a")
+# Nominal band limits in nm of the Advanced Land Imager on EO-1 (panchromatic, MS-1, MS-2, MS-3);
+# the response is taken as 1 between them.
+PAN_NM = (480, 690)
+RGB_NM = {"blue": (450, 515), "green": (525, 605), "red": (630, 690)}
+MSI_BANDS = (1, 3, 4, 6)  # numbers of bands that `simulated_msi` knows
+SENSORS = ("landsat_tm", "sentinel2a", "pan", "rgb")
 SENTINEL2_10M = ("2", "3", "4", "8")
 SENTINEL2_BANDS = ("2", "3", "4", "5", "6", "7", "8", "8A", "11", "12")  # those of 10 and 20 m
-MINIMUM_COVERAGE = (
-    0.05  # an MSI band with less of its response on the grid than this cannot be simulated at all
-)
+MINIMUM_COVERAGE = 0.05  # of an MSI band's response on the grid; with less it cannot be simulated
 
 
 @dataclass(frozen=True)
@@ -115,14 +118,50 @@ def sentinel2a(
     )
 
 
+def pan(wavelengths_nm, fwhm_nm=None, limits_nm: tuple[float, float] = PAN_NM) -> torch.Tensor:
+    """SRF of a panchromatic sensor, one band that sees everything between two wavelengths alike, by
+    default those of EO-1's Advanced Land Imager; everything else as `landsat_tm`.
+
+    >>> pan(range(400, 1000, 10)).shape
+    torch.Size([1, 60])
+    """
+    return _srf("PAN", {"pan": _box(*limits_nm)}, wavelengths_nm, fwhm_nm)
+
+
+def rgb(wavelengths_nm, fwhm_nm=None) -> torch.Tensor:
+    """SRF of a colour camera, blue, green and red: the nominal limits of EO-1's Advanced Land Imager;
+    everything else as `landsat_tm`.
+
+    >>> rgb(range(400, 1000, 10)).shape
+    torch.Size([3, 60])
+    """
+    tables = {name: _box(*limits) for name, limits in RGB_NM.items()}
+    return _srf("RGB", tables, wavelengths_nm, fwhm_nm)
+
+
+def simulated_msi(wavelengths_nm, bands: int, fwhm_nm=None) -> torch.Tensor:
+    """The SRF with that many bands: 1 (`pan`), 3 (`rgb`), 4 or 6 (`landsat_tm`).
+
+    Raises:
+        ValueError: another number, and as `landsat_tm`.
+    """
+    if bands not in MSI_BANDS:
+        raise ValueError(f"bands: expected one of {MSI_BANDS}, got {bands!r}")
+    if bands == 1:
+        return pan(wavelengths_nm, fwhm_nm)
+    return (
+        rgb(wavelengths_nm, fwhm_nm) if bands == 3 else landsat_tm(wavelengths_nm, bands, fwhm_nm)
+    )
+
+
 def read_srf(
     source: str, msi_bands: int, hsi_bands: int, wavelengths_nm=None, fwhm_nm=None
 ) -> torch.Tensor:
     """(M, C) spectral response of a known sensor, or from a file.
 
     Args:
-        source: "landsat_tm" (4 or 6 bands), "sentinel2a" (10 bands, or 4: those of 10 m), or a
-            .csv or .npy file of (M, C) numbers.
+        source: "landsat_tm" (4 or 6 bands), "sentinel2a" (10 bands, or 4: those of 10 m), "pan" (1
+            band), "rgb" (3 bands), or a .csv or .npy file of (M, C) numbers.
         wavelengths_nm, fwhm_nm: (C,) of the HSI, which a sensor needs.
 
     Raises:
@@ -135,6 +174,11 @@ def read_srf(
                 f"srf: {source} needs wavelengths in the HSI file; give a file of numbers, or "
                 "leave it to be estimated"
             )
+        if source in ("pan", "rgb"):
+            expected = 1 if source == "pan" else 3
+            if msi_bands != expected:
+                raise ValueError(f"srf: {source} has {expected} bands; the MSI has {msi_bands}")
+            return simulated_msi(wavelengths_nm, msi_bands, fwhm_nm)
         if source == "landsat_tm":
             return landsat_tm(wavelengths_nm, msi_bands, fwhm_nm)
         if msi_bands not in (4, 10):
@@ -190,6 +234,14 @@ def _landsat_tables(bands: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     if bands not in LANDSAT_TM_BANDS:
         raise ValueError(f"bands: expected one of {tuple(LANDSAT_TM_BANDS)}, got {bands}")
     return {number: landsat_tm_responses()[number] for number in LANDSAT_TM_BANDS[bands]}
+
+
+def _box(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Response 1 between two wavelengths, as a table of steps of 1 nm."""
+    if not (math.isfinite(high - low) and 0 < low < high):
+        raise ValueError(f"limits_nm: expected two rising wavelengths, got {low} and {high}")
+    nanometres = np.linspace(low, high, max(2, round(high - low) + 1))
+    return nanometres, np.ones_like(nanometres)
 
 
 def _srf(

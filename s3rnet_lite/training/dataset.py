@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from ..files.atomic import write_json
 from ..sensing.degradation import Degradation
 from ..sensing.scene import Scene
-from ..sensing.sensors import LANDSAT_TM_BANDS, landsat_tm
+from ..sensing.sensors import MSI_BANDS, simulated_msi
 from .flight_lines import LEVELS, FileLine, FlightLine, SimulatedLine, check_lines, grid
 from .patches import assign, check_unchanged, verify_or_make
 
@@ -228,9 +228,9 @@ def _make_all(
 def _degradations(line: FlightLine) -> dict[str, dict]:
     """Cards by number of MSI bands, for those numbers that the wavelengths support."""
     cards = {}
-    for bands in LANDSAT_TM_BANDS:
+    for bands in MSI_BANDS:
         try:
-            srf = landsat_tm(line.wavelengths_nm, bands, line.fwhm_nm)
+            srf = simulated_msi(line.wavelengths_nm, bands, line.fwhm_nm)
         except ValueError:  # visible and near infrared only, say
             continue
         cards[str(bands)] = Degradation(srf=srf).card()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..sensing.degradation import Degradation, landsat_tm
+from ..sensing.degradation import Degradation, simulated
 from ..sensing.scene import Scene
 from .callbacks import Deadline, StateFile, Validation, read_losses
 from .config import TrainingConfig
@@ -57,7 +57,7 @@ def fit(
             which need `degrade`.
         val: the scene to validate on, or several, for the mean of their metrics; no weight ever
             depends on it.
-        degrade: gives the inputs; Landsat TM with the model's number of bands if None.
+        degrade: gives the inputs; `degradation.simulated` with the model's number of bands if None.
         state_file: (safetensors) is written at each validation and every `save_minutes`, and read,
             if it exists, to go on from there; on a disk that all machines see.
         minutes: stop after the step in which this much time is over.
@@ -129,7 +129,7 @@ def wrap(
                 "degrade: expected a Degradation, as the training images are tensors, which have "
                 "no wavelengths"
             )
-        degrade = landsat_tm(train[0], network.msi_bands, network.scale)
+        degrade = simulated(train[0], network.msi_bands, network.scale)
     references = sample(cubes(train))
     return FusionModel(network, degrade, config.scaling, config.skip, references, config.denoise)
 

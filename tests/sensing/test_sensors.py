@@ -187,3 +187,34 @@ def test_sentinel_2a_names_bad_input():
         sensors.sentinel2a(WIDE_GRID, ("2", "10"))
     with pytest.raises(ValueError, match=r"Sentinel-2A band 11 .*no support"):
         sensors.sentinel2a(np.arange(400.0, 1000.0, 10.0))
+
+
+@pytest.mark.parametrize(("bands", "limits"), [(1, {0: (480, 690)}), (3, sensors.RGB_NM)])
+def test_pan_and_rgb_see_what_lies_between_their_limits(bands, limits):
+    grid = np.arange(400, 1000, 5.0)
+    srf = sensors.simulated_msi(grid, bands, fwhm_nm=5.0).numpy()
+    assert srf.shape == (bands, len(grid))
+    for row, (low, high) in zip(srf, limits.values(), strict=True):
+        inside = (grid >= low + 5) & (grid <= high - 5)
+        assert row[inside] == pytest.approx(np.full(inside.sum(), row.max()), rel=0.1)
+        assert row[(grid < low - 10) | (grid > high + 10)].max() < 1e-3 * row.max()
+        assert row.sum() == pytest.approx(1)
+
+
+def test_the_four_simulated_sensors_are_the_known_ones():
+    grid = np.arange(400, 2500, 10.0)
+    for bands in (4, 6):
+        assert torch.equal(sensors.simulated_msi(grid, bands), sensors.landsat_tm(grid, bands))
+    assert torch.equal(sensors.simulated_msi(grid, 1), sensors.read_srf("pan", 1, 210, grid))
+    assert torch.equal(sensors.simulated_msi(grid, 3), sensors.read_srf("rgb", 3, 210, grid))
+    with pytest.raises(ValueError, match=r"bands: expected one of \(1, 3, 4, 6\), got 2"):
+        sensors.simulated_msi(grid, 2)
+    with pytest.raises(ValueError, match="pan has 1 bands; the MSI has 2"):
+        sensors.read_srf("pan", 2, 210, grid)
+
+
+def test_a_pan_band_without_hsi_bands_or_with_falling_limits_is_refused():
+    with pytest.raises(ValueError, match=r"PAN band pan \(480-690 nm\) has no support"):
+        sensors.pan(np.arange(900, 2500, 10.0))
+    with pytest.raises(ValueError, match="limits_nm"):
+        sensors.pan(np.arange(400, 1000, 10.0), limits_nm=(700, 500))
