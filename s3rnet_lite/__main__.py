@@ -22,6 +22,7 @@ from .files.command_line import (
     simulated_bands,
 )
 from .inference import commands as _inference  # noqa: F401 (adds fuse and adapt)
+from .sensing import commands as _sensing  # noqa: F401 (adds scenes and check-scene)
 
 VALIDATION_PATCHES = 8  # of a prepared data set, in training
 

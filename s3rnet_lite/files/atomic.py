@@ -22,7 +22,7 @@ def write_tensors(
     separate = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
     }
-    _write(path, lambda temporary: save_file(separate, temporary, metadata))
+    write_file(path, lambda temporary: save_file(separate, temporary, metadata))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -40,7 +40,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
 
 def write_json(path: str | Path, content: dict) -> None:
     """Write JSON, one item a line."""
-    _write(
+    write_file(
         path,
         lambda temporary: Path(temporary).write_text(
             json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -55,7 +55,7 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
         with open(temporary, "wb") as file:  # a file object, because np.save appends .npy to names
             np.save(file, array)
 
-    _write(path, save)
+    write_file(path, save)
 
 
 def packaged_file(cache: Path, name: str, package: str, folder: str) -> Path:
@@ -77,7 +77,7 @@ def packaged_file(cache: Path, name: str, package: str, folder: str) -> Path:
     )
 
 
-def _write(path: str | Path, write: Callable[[str], object]) -> None:
+def write_file(path: str | Path, write: Callable[[str], object]) -> None:
     """Let `write` fill a temporary file, then rename it to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

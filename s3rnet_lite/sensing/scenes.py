@@ -5,6 +5,7 @@ notebooks/01_degradation.ipynb.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,22 @@ import torch
 
 from ..files.formats import CubeFile, open_cube
 from .indian_pines import RADIANCE_UNIT, indian_pines, paper_bands
+from .public import PUBLIC
 from .scene import Scene, split
 from .sensors import typical_width
 from .simulation import simulate
 
-__all__ = ["RADIANCE_UNIT", "Scene", "indian_pines", "load", "paper_bands", "simulate", "split"]
+__all__ = [
+    "PUBLIC",
+    "RADIANCE_UNIT",
+    "Scene",
+    "indian_pines",
+    "load",
+    "paper_bands",
+    "public",
+    "simulate",
+    "split",
+]
 
 
 def load(
@@ -57,6 +69,47 @@ def load(
     if not len(bands):
         raise ValueError(f"{path}: its header lists all {len(centres)} bands as bad")
     cube = file.read(rows, columns, bands)
+    return _scene(path, cube, centres[bands], widths[bands], bands)
+
+
+def public(name: str, path: str | Path, wavelengths_nm=None, fwhm_nm=None) -> Scene:
+    """One of the scenes that people in this field use, `PUBLIC`, from a file or folder that you
+    have: variable, orientation and band centres are known.
+
+    Args:
+        name: a key of `PUBLIC`, "jasper_ridge" say; `s3rnet-lite scenes` lists them.
+        path: the distributed file, or the folder of tiles or pictures.
+        wavelengths_nm, fwhm_nm: (C,) instead of the known ones; needed where the distributor does
+            not say which bands were kept.
+
+    Raises:
+        FileNotFoundError, ValueError: an unknown name; no file, or not that scene's; no band
+            centres.
+    """
+    if name not in PUBLIC:
+        raise ValueError(f"name: expected one of {', '.join(PUBLIC)}, got {name!r}")
+    cube, centres, widths = PUBLIC[name].read(Path(path))
+    centres = centres if wavelengths_nm is None else np.asarray(wavelengths_nm, dtype=np.float64)
+    if centres is None or centres.shape != (len(cube),):
+        raise ValueError(
+            f"wavelengths_nm: {name} needs {len(cube)} band centres in nanometres, which its "
+            "distributor does not say; give them"
+            if centres is None
+            else f"wavelengths_nm: expected {len(cube)} values, got shape {centres.shape}"
+        )
+    widths = widths if fwhm_nm is None else np.asarray(fwhm_nm, dtype=np.float64)
+    if widths is None:
+        widths = np.full(len(cube), typical_width(centres))
+    scene = _scene(path, cube, centres, widths, np.arange(len(cube)))
+    return replace(scene, name=name)
+
+
+def _scene(
+    path: str | Path, cube: np.ndarray, centres: np.ndarray, widths: np.ndarray, bands: np.ndarray
+) -> Scene:
+    """The scene of a cube (C, H, W) with NaN where there is no data, of which these `bands` of the
+    file were read; the cube is changed.
+    """
     finite = np.isfinite(cube)
     filled = finite.any((1, 2))
     if not filled.any():
@@ -64,8 +117,9 @@ def load(
         raise ValueError(f"{path}: expected data, got none in the window of {size}")
     if not filled.all():
         empty = f"{bands[~filled].tolist()} (counted from 0)"
-        warnings.warn(f"{path}: bands without any data are left out: {empty}", stacklevel=2)
+        warnings.warn(f"{path}: bands without any data are left out: {empty}", stacklevel=3)
         cube, finite, bands = cube[filled], finite[filled], bands[filled]
+        centres, widths = centres[filled], widths[filled]
     valid = finite.all(0)
     if not valid.any():
         expected = f"data in all of its {len(bands)} bands"
@@ -75,8 +129,8 @@ def load(
         raise ValueError(f"{path}: expected an image, got {low} everywhere")
     return Scene(
         cube=torch.from_numpy(cube),
-        wavelengths_nm=torch.from_numpy(centres[bands]),
-        fwhm_nm=torch.from_numpy(widths[bands]),
+        wavelengths_nm=torch.from_numpy(centres.astype(np.float64)),
+        fwhm_nm=torch.from_numpy(widths.astype(np.float64)),
         labels=None,
         name=Path(path).stem,
         scale=high - low,

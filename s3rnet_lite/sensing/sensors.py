@@ -129,8 +129,8 @@ def pan(wavelengths_nm, fwhm_nm=None, limits_nm: tuple[float, float] = PAN_NM) -
 
 
 def rgb(wavelengths_nm, fwhm_nm=None) -> torch.Tensor:
-    """SRF of a colour camera, blue, green and red: the nominal limits of EO-1's Advanced Land Imager;
-    everything else as `landsat_tm`.
+    """SRF of a colour camera, blue, green and red, with the nominal limits of EO-1's Advanced Land
+    Imager; everything else as `landsat_tm`.
 
     >>> rgb(range(400, 1000, 10)).shape
     torch.Size([3, 60])

@@ -1,12 +1,15 @@
 """The damaged scene file: the evidence, and that the repair undoes exactly this damage."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from s3rnet_lite import metrics, scenes
+from s3rnet_lite.__main__ import main
+from s3rnet_lite.sensing import repair
 from s3rnet_lite.sensing.repair import undo_newline_damage
 
 
@@ -107,3 +110,33 @@ def test_the_repair_takes_most_of_the_apparent_noise_away():
     )
     assert after["psnr_pooled_scene_peak"] > before["psnr_pooled_scene_peak"] + 8
     assert after["sam_degrees"] < 0.5 * before["sam_degrees"]
+
+
+@pytest.mark.parametrize("ending", [".npy", ".mat"])
+def test_anyone_can_check_and_repair_their_own_copy(
+    ending, distributed, tmp_path, capsys, monkeypatch
+):
+    stored = distributed[:60, :60]
+    copy, out = tmp_path / f"copy{ending}", tmp_path / f"repaired{ending}"
+    repair.write(copy, stored, "indian_pines_corrected")
+    monkeypatch.setattr(sys, "argv", ["s3rnet_lite", "check-scene", str(copy), "--out", str(out)])
+    assert main() in (0, None)
+    assert "Damaged: no number has the high byte 0x0D" in capsys.readouterr().out
+    numbers, _ = repair.read(out)
+    assert (numbers == repair.undo_newline_damage(stored)).all() and (numbers != stored).any()
+    assert (numbers[..., 0] == stored[..., 0]).all()  # band 0 stays as stored
+    assert repair.verdict(numbers).startswith("Sound")
+    assert (repair.read(copy)[0] == stored).all()
+
+
+def test_what_is_no_image_of_16_bit_numbers_is_named(tmp_path):
+    np.save(tmp_path / "radiance.npy", np.ones((4, 4, 4)))
+    with pytest.raises(ValueError, match=r"radiance\.npy: expected 16-bit numbers .* float64"):
+        repair.read(tmp_path / "radiance.npy")
+    np.save(tmp_path / "flat.npy", np.ones((4, 4), np.uint16))
+    with pytest.raises(ValueError, match=r"flat\.npy: expected one image"):
+        repair.read(tmp_path / "flat.npy")
+    with pytest.raises(FileNotFoundError):
+        repair.read(tmp_path / "none.npy")
+    with pytest.raises(ValueError, match=r"expected \.npy or \.mat"):
+        repair.write(tmp_path / "x.tif", np.ones((4, 4, 4), np.uint16), None)

@@ -1,0 +1,34 @@
+"""The commands about scenes, each beside its options."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..files.command_line import command, option, path
+
+
+@command("scenes")
+def list_scenes(_arguments: argparse.Namespace) -> None:
+    """List the scenes that people use and `scenes.public` knows, with where to get them."""
+    from . import public
+
+    print(public.table())
+
+
+@command(
+    "check-scene",
+    option("file", help="your copy of Indian Pines: .npy or .mat"),
+    path("--out", "write a repaired copy: .npy or .mat", required=False),
+    option("--variable", help="of a .mat file (default: its only image)"),
+)
+def check_scene(arguments: argparse.Namespace) -> None:
+    """Tell whether a copy of Indian Pines has lost its bytes 0x0D, as that of tensorly has and very
+    probably the .mat that most papers use, and repair it on request.
+    """
+    from . import repair
+
+    numbers, variable = repair.read(arguments.file, arguments.variable)
+    print(repair.verdict(numbers))
+    if arguments.out:
+        repair.write(arguments.out, repair.undo_newline_damage(numbers), variable)
+        print(f"Wrote {arguments.out}")
