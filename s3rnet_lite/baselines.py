@@ -135,6 +135,7 @@ def sylvester(
     degrade: Degradation,
     components: int = 20,
     prior: float = 1e-7,
+    spectra: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The most probable image under a Gaussian prior: the exact minimum of a quadratic, whose
     equations are Sylvester's.
@@ -144,12 +145,12 @@ def sylvester(
     prior * |U - U_bicubic|^2_C satisfies U B B^T + K U = right-hand side. B acts on rows and
     columns separately, so three small eigendecompositions solve it exactly, with reflected borders;
     Q. Wei, N. Dobigeon, J.-Y. Tourneret (2015) do it by Fourier transforms with periodic ones.
+    `spectra` is the LR-HSI that a tile is cut from.
     """
-    pixels = x_h.flatten(1).double()
+    pixels = (x_h if spectra is None else spectra).flatten(1).double()
     mean = pixels.mean(1, keepdim=True)
     basis, spread, _ = torch.linalg.svd(pixels - mean, full_matrices=False)
     basis, variance = basis[:, :components], spread[:components].square() / pixels.shape[1]
-    # an image without any variation has none at all
     variance = variance.clamp_min(max(TINY * float(variance.max()), TINY**2))
     seen = degrade.srf.to(pixels) @ basis
     coarse = mix(basis.mT, x_h.double() - mean[..., None])

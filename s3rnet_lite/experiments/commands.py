@@ -12,6 +12,7 @@ from ..files.command_line import (
     command,
     number,
     option,
+    path,
     result_file,
     simulated_bands,
 )
@@ -183,3 +184,21 @@ def _store(out: Path, content: dict, began: float, seed: int = 0) -> None:
     origin = provenance.facts(seed, time.perf_counter() - began)
     atomic.write_json(out, {**content, "provenance": origin})
     print(f"Wrote {out}")
+
+
+@command(
+    "compare-scenes",
+    path("--folder", "with the files of known scenes, see `s3rnet-lite scenes`"),
+    path("--out", "JSON file (default: data/results/scenes.json)", required=False),
+    option("--method", nargs="*", default=[], help="bicubic, ..., lite, adapt, zero-shot (all)"),
+)
+def compare_scenes(arguments: argparse.Namespace) -> None:
+    """Score every method on both halves of every known scene, learning from the other half.
+
+    Rows that are stored already are not repeated: the same command goes on where it was stopped.
+    """
+    from . import elsewhere
+
+    out = arguments.out or elsewhere.FILE
+    elsewhere.run(arguments.folder, out, tuple(arguments.method))
+    print(elsewhere.table(out))

@@ -86,7 +86,7 @@ def reach(model: FusionModel) -> int | None:
     pixels = max(attention_reach(network), of_v, _radius(branches.z) + scale) + _radius(
         network.head
     )
-    for _ in range(2 if model.skip == "injection" else 0):
+    for _ in range(2 if model.skip in ("injection", "details") else 0):
         pixels = scale * math.ceil((pixels + beyond_block) / scale) + math.ceil(1.5 * scale)
     return pixels
 

@@ -37,6 +37,7 @@ from .tiles import Span, attention_reach, default_overlap, reach, spans
 __all__ = ["TILE", "Job", "Span", "default_overlap", "evaluating", "fuse", "reach", "spans"]
 
 TILE = 256
+LOOKED_AT = 512
 # times what the model was trained on; [0, 1] data stay below this, digital numbers do not
 PLAUSIBLE = 10
 
@@ -93,7 +94,7 @@ class Job:
                 )
         shapes = (torch.empty(tuple(x.shape), device="meta") for x in (x_h, x_m))
         check_pair(*shapes, scale, hsi_bands, msi_bands)
-        self.shape = (hsi_bands, *x_m.shape[1:])
+        self.shape, self.known = (hsi_bands, *x_m.shape[1:]), None
         overlap = default_overlap(model) if overlap is None else overlap
         self.tiles = self._grid(tile, overlap)
         self.first_pass = []
@@ -137,6 +138,14 @@ class Job:
                 )
             )
         )
+
+    def _middle(self) -> tuple[slice, slice]:
+        """At most `LOOKED_AT` pixels a side, from which the model gets to know the pair."""
+        scale, window = self.model.degrade.scale, []
+        for length in self.shape[1:]:
+            first = max(0, length - LOOKED_AT) // 2 // scale * scale
+            window.append(slice(first, min(first + LOOKED_AT // scale * scale, length)))
+        return window[0], window[1]
 
     def _low(self, pixels: slice) -> slice:
         return slice(
@@ -201,6 +210,8 @@ class Job:
             attention = model.network.ssawb.attention
             moments = moments.to(attention.to_q.weight.device)
             model = with_attention(model, _attention_weights(moments, attention))
+        if model.skip == "details":
+            self.known = model.look_at(*(x[0] for x in self._inputs(*self._middle())[:2]))
         for index, (rows, columns) in enumerate(self.tiles[start:], start):
             yield index, rows, columns, self._result(model, rows, columns)
             bar.update()
@@ -208,7 +219,7 @@ class Job:
     def _result(self, model: FusionModel, rows: Span, columns: Span) -> torch.Tensor:
         x_h, x_m, missing = self._inputs(rows.seen, columns.seen)
         written = (..., _within(rows.written, rows.seen), _within(columns.written, columns.seen))
-        y = model.fuse_clean(x_h, x_m)[0][written].cpu()
+        y = model.fuse_clean(x_h, x_m, self.known)[0][written].cpu()
         return y.masked_fill(missing[written], math.nan) if missing.any() else y
 
 

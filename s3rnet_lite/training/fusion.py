@@ -4,6 +4,8 @@ in notebooks/06_training.ipynb.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -11,9 +13,25 @@ from .. import baselines
 from ..files.checks import check_pair
 from ..sensing.degradation import Degradation
 from .denoising import WienerDenoiser
+from .details import DetailRegression
+from .guard import judge
 
 SCALINGS = ("range", "band", "none")
-SKIPS = ("none", "bilinear", "injection")
+# of what a network adds to "details" on a scene it has not seen, chosen with `details.PAIR_SHARE`
+UNSEEN_SHARE = 0.5
+SKIPS = ("none", "bilinear", "injection", "details")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a pair at hand says: the weights of its `DetailRegression`, the model's share of the
+    image, the closed form that has the rest, and the LR-HSI whose spectra that goes by.
+    """
+
+    weights: torch.Tensor
+    share: float
+    rival: str
+    lr_hsi: torch.Tensor
 
 
 class FusionModel(nn.Module):
@@ -28,6 +46,11 @@ class FusionModel(nn.Module):
     the training region, and then makes this guess consistent with the LR-HSI:
     `guess + upsample(x_h - spatial(guess))`, two passes. So the network decides the detail that the
     LR-HSI cannot show, and never the colour that it does.
+
+    skip "details" is the same with a `DetailRegression` in place of the regression. In evaluation
+    mode, this also learns from the pair at hand, the network's correction counts half, since much
+    of it is learnt by heart from few pixels, and the image is blended with a closed form
+    that no training can mislead (`guard.judge`).
 
     denoise lets a `WienerDenoiser` take white noise out of the LR-HSI before anything else.
 
@@ -70,9 +93,13 @@ class FusionModel(nn.Module):
         if skip == "injection":
             self.register_buffer("regression", torch.zeros(hsi_bands, msi_bands + 1))
         references = [y] if isinstance(y, torch.Tensor) else y
+        if references is not None and x_m is None:
+            x_m = [degrade.spectral(y) for y in references]
+        if skip == "details":
+            self.details = DetailRegression(degrade, references, x_m)
         self.denoiser = WienerDenoiser(degrade, references) if denoise else None
         if references is not None:
-            self._fit(references, x_m or [degrade.spectral(y) for y in references])
+            self._fit(references, x_m)
 
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         msi_bands, hsi_bands = self.degrade.srf.shape
@@ -81,11 +108,38 @@ class FusionModel(nn.Module):
             x_h = self.denoiser(x_h, x_m)
         return self.fuse_clean(x_h, x_m)
 
-    def fuse_clean(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
-        """`forward` without the denoiser."""
+    def fuse_clean(
+        self, x_h: torch.Tensor, x_m: torch.Tensor, known: Known | None = None
+    ) -> torch.Tensor:
+        """`forward` without the denoiser. Of a tile, `known` says what the whole pair does."""
         said = self.network(*self.standardise(x_h, x_m))
         output = torch.addcmul(self.output_mean, said, self.output_spread)
-        return self._finish(output, x_h, x_m)
+        if self.skip != "details" or self.training:
+            return self._finish(output, x_h, x_m)
+        images = zip(output, x_h, x_m, strict=True)
+        return torch.stack(
+            [self._finish_guarded(out, h, m, known or self.look_at(h, m)) for out, h, m in images]
+        )
+
+    def look_at(self, x_h: torch.Tensor, x_m: torch.Tensor) -> Known:
+        """What one pair, (C, h, w) and (M, h*r, w*r), says beyond the training scenes."""
+
+        def as_trained(x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+            said = self.network(*(x[None] for x in self.standardise(x_h, x_m)))
+            output = torch.addcmul(self.output_mean, said, self.output_spread)
+            return self._finish(output, x_h[None], x_m[None])[0]
+
+        share, rival = judge(x_h, x_m, self.degrade, as_trained)
+        return Known(self.details.weights(x_h, x_m), share, rival, x_h)
+
+    def _finish_guarded(
+        self, output: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor, known: Known
+    ) -> torch.Tensor:
+        guess = self.details(x_m, known.weights) + UNSEEN_SHARE * output
+        fused = baselines.inject(x_h, guess, self.degrade, passes=2)
+        settings = {"spectra": known.lr_hsi} if known.rival == "sylvester" else {}
+        rival = baselines.METHODS[known.rival](x_h, x_m, self.degrade, **settings)
+        return torch.lerp(rival, fused, known.share)
 
     def standardise(
         self, x_h: torch.Tensor, x_m: torch.Tensor
@@ -99,7 +153,10 @@ class FusionModel(nn.Module):
             return output
         if self.skip == "bilinear":
             return output + baselines.bilinear(x_h, x_m, self.degrade)
-        guess = baselines.apply_regression(self.regression, x_m) + output
+        if self.skip == "details":
+            guess = self.details(x_m, self.details.trained_weights()) + output
+        else:
+            guess = baselines.apply_regression(self.regression, x_m) + output
         return baselines.inject(x_h, guess, self.degrade, passes=2)
 
     def _fit(self, references: list[torch.Tensor], x_m: list[torch.Tensor]) -> None:

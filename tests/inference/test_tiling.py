@@ -39,6 +39,8 @@ def build(preset: str = "tiny", scale: int = 4, skip: str = "injection", **chang
         attention.to_q.weight.data *= 0.01  # sums over thousands of pixels
     if skip == "injection":
         model.regression.normal_()
+    if skip == "details":
+        model.details.product.normal_()
     return model
 
 
@@ -75,6 +77,14 @@ def test_tiles_of_any_size_give_the_whole_image(preset, skip, scale, normalise):
     ):  # tiles see but a part of the long side
         x_h, x_m = pair(*low_size, scale)
         assert error(tiling.fuse(model, x_h, x_m, tile), whole(model, x_h, x_m)) < 1e-4
+
+
+def test_tiles_share_what_the_whole_pair_says_and_differ_at_most_by_the_borders_of_a_closed_form():
+    model = build("tiny", 4, "details")
+    x_h, x_m = pair(24, 30)
+    expected = whole(model, x_h, x_m)
+    assert error(tiling.fuse(model, x_h, x_m, tile=120, overlap=0), expected) < 1e-5  # one tile
+    assert error(tiling.fuse(model, x_h, x_m, tile=48, overlap=64), expected) < 1e-2
 
 
 @pytest.mark.parametrize("normalise", [True, False])
