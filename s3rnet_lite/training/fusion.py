@@ -24,11 +24,13 @@ SKIPS = ("none", "bilinear", "injection", "details")
 
 @dataclass(frozen=True)
 class Known:
-    """What a pair at hand says: the weights of its `DetailRegression`, the model's share of the
-    image, the closed form that has the rest, and the LR-HSI whose spectra that goes by.
+    """What a pair at hand says: the weights of its `DetailRegression`, how badly the training
+    scenes fit it, the model's share of the image, the closed form that has the rest, and the LR-HSI
+    whose spectra that goes by.
     """
 
     weights: torch.Tensor
+    misfit: float
     share: float
     rival: str
     lr_hsi: torch.Tensor
@@ -129,8 +131,9 @@ class FusionModel(nn.Module):
             output = torch.addcmul(self.output_mean, said, self.output_spread)
             return self._finish(output, x_h[None], x_m[None])[0]
 
-        share, rival = judge(x_h, x_m, self.degrade, as_trained)
-        return Known(self.details.weights(x_h, x_m), share, rival, x_h)
+        weights, misfit = self.details.learn_from(x_h, x_m)
+        share, rival = judge(x_h, x_m, self.degrade, as_trained, misfit)
+        return Known(weights, misfit, share, rival, x_h)
 
     def _finish_guarded(
         self, output: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor, known: Known

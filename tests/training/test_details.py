@@ -50,10 +50,13 @@ def test_the_pair_counts_more_the_worse_the_training_scenes_explain_it(degrade):
         x_h, x_m = degrade(other)
         for name, weights in (
             ("trained", model.trained_weights()),
-            ("pair", model.weights(x_h, x_m)),
+            ("pair", model.learn_from(x_h, x_m)[0]),
         ):
             fused = baselines.inject(x_h, model(x_m, weights), degrade, 2)
             errors[slope, name] = float((fused - other).square().mean())
+    assert (
+        model.learn_from(*degrade(mixed(1, -0.7)))[1] > 10 > model.learn_from(*degrade(mixed(1)))[1]
+    )
     assert errors[-0.7, "pair"] < 0.5 * errors[-0.7, "trained"]
     assert errors[0.7, "pair"] < 1.5 * errors[0.7, "trained"] + 1e-4
 
@@ -103,6 +106,8 @@ def test_the_share_has_the_least_error_of_evidence_and_prior_together(degrade):
         assert rival == "sylvester"
         assert share == pytest.approx(float(shares[int(torch.stack(errors).argmin())]), abs=2e-3)
     assert guard.judge(x_h, x_m, degrade, lambda _h, _m: 1e3 * y)[0] < 0.01
+    strange, known = (guard.judge(x_h, x_m, degrade, lambda _h, _m: y, m)[0] for m in (50, 5))
+    assert strange < known == guard.judge(x_h, x_m, degrade, lambda _h, _m: y)[0]
     assert guard.judge(x_h[:, :4, :4], x_m[:, :16, :16], degrade, None)[0] == guard.PRIOR_SHARE
 
 
