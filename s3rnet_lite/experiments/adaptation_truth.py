@@ -66,7 +66,8 @@ def measure(
         torch.tensor(found.report["msi"][name])[:, None, None] for name in ("gain", "offset")
     )
     fused = {
-        adaptation.NETWORK: found.y_hat,
+        adaptation.BLEND: found.y_hat,
+        adaptation.NETWORK: found.y_network,
         adaptation.SKIP: adaptation.skip_alone(found.model, x_h, x_m),
     }
     x_m = (x_m - offset) / gain

@@ -15,21 +15,24 @@ from ..files import provenance
 from ..network.s3rnet import S3RNet
 from ..sensing.degradation import gaussian_psf
 from ..sensing.scene import Scene
+from ..training import guard
 from ..training.fusion import FusionModel
 from . import no_reference
 from .calibration import Response
 from .pair import LARGEST_SHIFT, Pair, Reduced, Window, calibrate
 
 CONFIG = replace(training.CONFIGS["lite"], steps=1_000)
-NETWORK, SKIP = "network", "skip_without_network"
+NETWORK, SKIP, BLEND = "network", "skip_without_network", "blend"
+PRIOR_SHARE = 0.5  # of the network in the blend, before the held-out pixels speak
 
 
 @dataclass
 class Adaptation:
     """What `adapt` gives.
 
-    model: fuses other pairs of the same two sensors, in the units of the two images.
-    y_hat: fused image (C, H, W) in the HSI's unit.
+    model: the network, to fuse other pairs of the same two sensors, in the units of both images.
+    y_hat: fused image (C, H, W) in the HSI's unit: the blend that the report names.
+    y_network: what the network alone gives.
     report: what is known about it, ready for JSON.
     errors: root mean squared error over the bands, in the HSI's unit, at each pixel of the reduced
         problem (h, w): of the network and of the best method without.
@@ -39,6 +42,7 @@ class Adaptation:
 
     model: FusionModel
     y_hat: torch.Tensor
+    y_network: torch.Tensor
     report: dict
     errors: dict[str, torch.Tensor]
     held_out: tuple[slice, slice]
@@ -60,15 +64,16 @@ def adapt(
 
     Wald's protocol: the two are blurred and decimated once more; then the LR-HSI is the reference
     of the reduced pair, and S3RNet (`preset`, in a `FusionModel` with skip "injection") learns to
-    restore it, on the first three quarters of its longer side.
-    The last quarter, behind a gap, is held out: there the network and the classical methods, which
-    see the whole reduced pair as they would see the whole pair, are scored. (PSF, SRF, gains and
-    noise, which all methods share, come from the whole pair.) The second blur would average the
-    LR-HSI's noise away and so flatter methods that hand noise on; as much as is lost is added
-    again, in training and in the scores, and a `WienerDenoiser` stands before network and skip.
-    Then the model fuses the pair itself, at a resolution that it was not trained at. The report
-    says what that costs where it can: consistency with both inputs, and QNR. What no held-out pixel
-    can tell: the full-size image has finer detail, so close orders may change there.
+    restore it, on the first three quarters of its longer side. The last quarter, behind a gap, is
+    held out: there the network and the classical methods, which see the whole reduced pair as they
+    would see the whole pair, are scored, and it is decided how much of the network's image to blend
+    with that of a closed form (`training.guard`). (PSF, SRF, gains and noise, which all methods
+    share, come from the whole pair.) The second blur would average the LR-HSI's noise away and so
+    flatter methods that hand noise on; as much as is lost is added again, in training and in the
+    scores, and a `WienerDenoiser` stands before network and skip. Then the model fuses the pair
+    itself, at a resolution that it was not trained at. The report says what that costs where it
+    can: consistency with both inputs, and QNR. What no held-out pixel can tell: the full-size image
+    has finer detail, so close orders may change there.
 
     Args:
         scale: ratio of pixel sizes; from the sizes if None, and compared with them otherwise.
@@ -90,15 +95,20 @@ def adapt(
     model = learn(pair, reduced, config, preset, progress)
     guesses = fuse(model, reduced.x_h, reduced.x_m)
     errors = {name: y_hat - reduced.y for name, y_hat in guesses.items()}
+    share, closed = weigh(errors, pair)
+    errors[BLEND] = torch.lerp(errors[closed], errors[NETWORK], share)
     scores = score(errors, pair, reduced)
     ranking = sorted(scores, key=lambda name: scores[name]["psnr_pooled_scene_peak"], reverse=True)
-    rival = next(name for name in ranking if name != NETWORK)
-    fused = fuse(model, pair.x_h, pair.x_m, (rival, "bicubic"))
+    rival = next(name for name in ranking if name not in (NETWORK, BLEND))
+    fused = fuse(model, pair.x_h, pair.x_m, dict.fromkeys((closed, rival, "bicubic")))
+    fused[BLEND] = torch.lerp(fused[closed], fused[NETWORK], share)
+    written = {"method": BLEND, "network": share, closed: 1 - share}
     report = {
         **_known(pair, srf is None, psf_sigma is None),
         "held_out": {**_ends(pair.held_out), "scores": scores},
         "ranking": ranking,
-        "recommendation": _recommend(ranking, scores),
+        "written": written,
+        "recommendation": _recommend(ranking, scores, written),
         "full_resolution": {name: _quality(y_hat, pair) for name, y_hat in fused.items()},
         "training": {"preset": preset, **_ends(pair.train), "config": asdict(config)},
         "degradation": pair.degrade.card(),
@@ -106,8 +116,8 @@ def adapt(
     }
     root = {name: pair.unit * errors[name].square().mean(0).sqrt() for name in (NETWORK, rival)}
     model = in_units(model, pair.offset, pair.unit, pair.response)
-    y_hat = fused[NETWORK] * pair.unit + pair.offset
-    return Adaptation(model, y_hat, report, root, pair.held_out, pair.response.srf)
+    images = (fused[name] * pair.unit + pair.offset for name in (BLEND, NETWORK))
+    return Adaptation(model, *images, report, root, pair.held_out, pair.response.srf)
 
 
 def can_denoise(pair: Pair, reduced: Reduced) -> bool:
@@ -153,6 +163,15 @@ def fuse(
         else:
             fused[name] = baselines.run(name, x_h, x_m, model.degrade)
     return fused
+
+
+def weigh(errors: dict[str, torch.Tensor], pair: Pair) -> tuple[float, str]:
+    """The network's share of the image, and the closed form that has the rest, from the errors on
+    the held-out pixels.
+    """
+    own = {name: error[:, *pair.held_out] for name, error in errors.items()}
+    closed = guard.closed_form(own, len(pair.x_m))
+    return guard.share_of(own[NETWORK], own[closed], PRIOR_SHARE), closed
 
 
 def score(errors: dict[str, torch.Tensor], pair: Pair, reduced: Reduced) -> dict[str, dict]:
@@ -233,21 +252,19 @@ def _quality(y_hat: torch.Tensor, pair: Pair) -> dict:
     return {"consistency": consistency} | no_reference.qnr(y_hat, pair.x_h, pair.x_m, pair.degrade)
 
 
-def _recommend(ranking: list[str], scores: dict) -> str:
+def _recommend(ranking: list[str], scores: dict, written: dict) -> str:
     psnr = {name: scores[name]["psnr_pooled_scene_peak"] for name in ranking}
-    best, second = ranking[:2]
-    if best == NETWORK:
-        verdict = (
-            f"On the held-out pixels the network is best: {psnr[best]:.2f} dB, next {second} with "
-            f"{psnr[second]:.2f} dB."
-        )
-    else:
-        verdict = (
-            f"On the held-out pixels {best} is better than the network: {psnr[best]:.2f} against "
-            f"{psnr[NETWORK]:.2f} dB. Prefer it to the fused image, which is the network's."
-        )
+    closed = next(name for name in written if name not in ("method", NETWORK))
+    share, best = written[NETWORK], next(name for name in ranking if name != BLEND)
+    text = (
+        f"Written is a blend, {share:.0%} {NETWORK} and {1 - share:.0%} {closed}. On the held-out "
+        f"pixels it has {psnr[BLEND]:.2f} dB, the {NETWORK} {psnr[NETWORK]:.2f}, {closed} "
+        f"{psnr[closed]:.2f}"
+    )
+    if best not in (NETWORK, closed):
+        text += f", and best is {best} with {psnr[best]:.2f}"
     return (
-        f"{verdict} They are pixels of the pair degraded once more: the finer detail of full "
+        f"{text}. They are pixels of the pair degraded once more: the finer detail of full "
         "resolution can change a close order."
     )
 

@@ -46,12 +46,26 @@ def judge(
     small_h, small_m, y = reduced
     names = (CLOSED_FORM, *(ONE_BAND_RIVALS if len(x_m) == 1 else ()))
     rivals = {name: baselines.run(name, small_h, small_m, degrade) for name in names}
-    errors = {name: float((rival - y).square().mean()) for name, rival in rivals.items()}
-    best = min(errors, key=lambda name: errors[name])
-    if errors[best] * 10 ** (MARGIN_DB / 10) > errors[CLOSED_FORM]:
-        best = CLOSED_FORM
-    gain, missing = fuse(small_h, small_m) - rivals[best], y - rivals[best]
-    prior = PRIOR_WEIGHT * float(missing.square().sum()) + 1e-20
-    share = float((gain * missing).sum()) + prior * PRIOR_SHARE * min(1.0, FAMILIAR / misfit)
-    share /= float(gain.square().sum()) + prior
-    return min(max(share, 0.0), 1.0), best
+    best = closed_form({name: rival - y for name, rival in rivals.items()}, len(x_m))
+    prior = PRIOR_SHARE * min(1.0, FAMILIAR / misfit)
+    return share_of(fuse(small_h, small_m) - y, rivals[best] - y, prior), best
+
+
+def closed_form(errors: dict[str, torch.Tensor], msi_bands: int) -> str:
+    """Which closed form to trust: Sylvester's, or with one MSI band another that is clearly better,
+    by their errors.
+    """
+    names = (CLOSED_FORM, *(ONE_BAND_RIVALS if msi_bands == 1 else ()))
+    power = {name: float(errors[name].square().mean()) for name in names}
+    best = min(power, key=lambda name: power[name])
+    return best if power[best] * 10 ** (MARGIN_DB / 10) < power[CLOSED_FORM] else CLOSED_FORM
+
+
+def share_of(model: torch.Tensor, rival: torch.Tensor, prior_share: float) -> float:
+    """The share of a model's image in a blend, 0 to 1, with the least squared error, drawn towards
+    `prior_share`; from the errors of both, (C, H, W).
+    """
+    gain = model - rival
+    prior = PRIOR_WEIGHT * float(rival.square().sum()) + 1e-20
+    share = prior * prior_share - float((gain * rival).sum())
+    return min(max(share / (float(gain.square().sum()) + prior), 0.0), 1.0)

@@ -21,7 +21,7 @@ def test_a_case_sets_the_verdict_of_held_out_pixels_beside_the_truths_own(indian
         y, srf, 35.0, replace(adaptation.CONFIG, steps=2, batch_size=2), "tiny"
     )
     scores = json.loads(json.dumps(row))["scores"]
-    assert set(scores) == {"network", adaptation.SKIP, *baselines.NAMES}
+    assert set(scores) == {"network", "blend", adaptation.SKIP, *baselines.NAMES}
     x_h, x_m = Degradation(4, 1.7, srf, 35.0)(y)
     for name, tolerance in (
         ("bicubic", 1e-3),

@@ -63,7 +63,7 @@ def test_the_model_takes_the_pair_as_measured(other_sensor, adapted):
     _, x_h, x_m, *_ = other_sensor
     with torch.no_grad():
         torch.testing.assert_close(
-            adapted.model(x_h[None], x_m[None])[0], adapted.y_hat, rtol=0, atol=0.01
+            adapted.model(x_h[None], x_m[None])[0], adapted.y_network, rtol=0, atol=0.01
         )  # of about 1000
 
 
@@ -74,12 +74,14 @@ def test_the_report_is_json_and_says_what_was_found(adapted):
     assert report["alignment"]["psf_sigma"] == pytest.approx(1.7, rel=0.02)
     assert min(report["msi"]["explained_variance"]) > 0.999
     scores = report["held_out"]["scores"]
-    assert set(scores) == {"network", adaptation.SKIP, *baselines.NAMES}
+    assert set(scores) == {"network", "blend", adaptation.SKIP, *baselines.NAMES}
     psnr = {name: row["psnr_pooled_scene_peak"] for name, row in scores.items()}
     assert report["ranking"] == sorted(psnr, key=psnr.get, reverse=True)
-    assert f"{psnr['network']:.2f}" in report["recommendation"]
-    if report["ranking"][0] != "network":
-        assert f"{report['ranking'][0]} is better than the network" in report["recommendation"]
+    share = report["written"]["network"]
+    assert report["written"] == {"method": "blend", "network": share, "sylvester": 1 - share}
+    for part in (f"{share:.0%} network", f"{psnr['network']:.2f}", f"{psnr['blend']:.2f} dB"):
+        assert part in report["recommendation"]
+    assert psnr["blend"] > min(psnr["network"], psnr["sylvester"])
     for row in report["full_resolution"].values():
         assert 0 < row["qnr"] < 1
     network, bicubic = (
@@ -306,7 +308,7 @@ def test_from_envi_files_to_envi_file(other_sensor, envi_pair, tmp_path):
             torch.from_numpy(formats.open_cube(envi_pair[0]).read(bands=slice(120)))[None],
             x_m[None],
         )[0]
-    torch.testing.assert_close(again, cube, rtol=0, atol=0.01)
+    assert metrics.rmse(again, cube) < metrics.rmse(cube, y)  # the network's part of the blend
 
 
 def test_numpy_files_without_wavelengths_give_a_picture_too(other_sensor, tmp_path):
@@ -356,7 +358,7 @@ def test_responses_that_do_not_fit_are_named(tmp_path, other_sensor):
             "quickbird",
             4,
             None,
-            "expected landsat_tm or sentinel2a, or a .csv or .npy file, got 'quickbird'",
+            "landsat_tm or sentinel2a .* or a .csv or .npy file, got 'quickbird'",
         ),
         ("sentinel2a", 4, None, "needs wavelengths"),
         ("sentinel2a", 5, wavelengths, "the MSI has 5"),
@@ -403,8 +405,34 @@ def test_the_model_fuses_in_tiles_what_it_was_adapted_to(other_sensor, adapted):
     """In the pair's own units, which are far from [0, 1]."""
     _, x_h, x_m, *_ = other_sensor
     y_hat = tiling.fuse(adapted.model, x_h, x_m, tile=48)
-    torch.testing.assert_close(y_hat, adapted.y_hat, rtol=0, atol=0.02)  # of about 1000
+    torch.testing.assert_close(y_hat, adapted.y_network, rtol=0, atol=0.02)  # of about 1000
     with pytest.raises(
         ValueError, match="x_m: expected floating-point values as the model was trained on"
     ):
         tiling.fuse(adapted.model, x_h, 1000 * x_m)
+
+
+def test_the_written_image_is_the_blend_that_the_report_names(other_sensor, adapted):
+    _, x_h, x_m, *_ = other_sensor
+    degrade = Degradation.from_card(adapted.report["degradation"])
+    gain, offset = (
+        torch.tensor(adapted.report["msi"][k])[:, None, None] for k in ("gain", "offset")
+    )
+    low, unit = x_h.min(), x_h.max() - x_h.min()
+    inputs = (x_h - low) / unit, ((x_m - offset) / gain - low) / unit
+    closed = baselines.sylvester(*inputs, degrade) * unit + low
+    share = adapted.report["written"]["network"]
+    expected = torch.lerp(closed, adapted.y_network, share)
+    torch.testing.assert_close(adapted.y_hat, expected, rtol=0, atol=0.1)  # of about 1000
+
+
+@pytest.mark.parametrize(("network_error", "least", "most"), [(0.0, 0.6, 1.0), (10.0, 0.0, 0.1)])
+def test_a_network_has_the_share_that_its_held_out_errors_deserve(
+    network_error, least, most, other_sensor
+):
+    _, x_h, x_m, *_ = other_sensor
+    pair = adaptation.calibrate(x_h, x_m)
+    noise = torch.randn(5, *x_h.shape[1:], generator=torch.Generator().manual_seed(0))
+    errors = {"network": network_error * noise, "sylvester": noise.flip(0)}
+    share, closed = adaptation.weigh(errors, pair)
+    assert closed == "sylvester" and least <= share <= most
