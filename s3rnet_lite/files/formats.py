@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from . import extras, readers, reading
+from .envi import find_header
 
 ENVI_LAYOUT = {
     "header offset": "0",
@@ -97,17 +98,22 @@ class CubeFile:
         return cube
 
 
-def open_cube(path: str | Path, variable: str | None = None, wavelengths_nm=None) -> CubeFile:
+def open_cube(
+    path: str | Path, variable: str | None = None, wavelengths_nm=None, order: str | None = None
+) -> CubeFile:
     """Open an image file without reading its pixels (`.npz` and MATLAB 5 files, often compressed,
     are read whole and kept).
 
     Formats: ENVI `.hdr` (the data file lies beside it), GeoTIFF `.tif`, MATLAB `.mat` (5 and 7.3),
-    HDF5 `.h5` or `.hdf5`, NumPy `.npy` or `.npz`.
+    HDF5 `.h5`, `.hdf5`, `.he5` or netCDF 4 `.nc`, NumPy `.npy` or `.npz`. An array of two axes is
+    one band.
 
     Args:
         variable: which array of a `.mat`, `.h5` or `.npz` file; needed only if several have three
             axes.
         wavelengths_nm: (C,) band centres in nanometres, instead of those of the file.
+        order: of the axes of a `.npy`, `.npz`, `.mat` or `.h5` array, three letters of C, H and W
+            ("HWC"), where wavelengths do not tell. ENVI and GeoTIFF know.
 
     Raises:
         FileNotFoundError: no such file, or no data beside an ENVI header.
@@ -117,6 +123,8 @@ def open_cube(path: str | Path, variable: str | None = None, wavelengths_nm=None
     """
     path = Path(path)
     reader = readers.READERS.get(path.suffix.lower())
+    if reader is None and path.is_file() and (header := find_header(path)):
+        path, reader = header, readers.READERS[".hdr"]  # the data file of an ENVI image was named
     if reader is None:
         raise ValueError(
             f"{path}: expected a file that ends in {', '.join(readers.READERS)} (of an ENVI image, "
@@ -130,7 +138,9 @@ def open_cube(path: str | Path, variable: str | None = None, wavelengths_nm=None
             raise ValueError(
                 f"wavelengths_nm: expected one value a band, got shape {wavelengths_nm.shape}"
             )
-    found = reader(path, wavelengths_nm, variable)
+    if order is not None and sorted(order) != ["C", "H", "W"]:
+        raise ValueError(f"order: expected the letters C, H and W in some order, got {order!r}")
+    found = reader(path, wavelengths_nm, variable, order)
     shape, dtype = found["shape"], found.pop("dtype")
     if dtype.kind not in "iuf":
         raise ValueError(

@@ -3,39 +3,84 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from . import extras
-from .reading import cut, naming, nanometres_per_unit
+from .reading import cut, naming, nanometres_per_unit, no_variable
+
+FEW_BANDS = 12  # an axis as short as this is probably that of the bands
+# of an image of one band: pixels, and times the shorter side
+LEAST_SIDE, LONGEST_SIDES = 8, 20
 
 
-def read_npz(path: Path, given, variable: str | None) -> dict:
+def read_npy(path: Path, given, variable: str | None, order: str | None = None) -> dict:
+    """See `readers`."""
+    no_variable(path, variable)
+    with naming(path):
+        arrays = {"": np.load(path, mmap_mode="r")}
+    _, axes, found = _find_image(path, arrays, given, None, "CHW", order)
+    return found | {"_cut": partial(_cut_npy, path, axes)}
+
+
+def _cut_npy(path: Path, axes: str, *window) -> np.ndarray:
+    return cut(as_cube(np.load(path, mmap_mode="r")), axes, *window)
+
+
+def read_npz(path: Path, given, variable: str | None, order: str | None = None) -> dict:
+    """See `readers`."""
     with naming(path), np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    name, axes, found = _find_image(path, arrays, given, variable, "CHW")
-    return found | {"_cut": partial(cut, arrays[name], axes)}
+    name, axes, found = _find_image(path, arrays, given, variable, "CHW", order)
+    return found | {"_cut": partial(cut, as_cube(arrays[name]), axes)}
 
 
-def read_mat(path: Path, given, variable: str | None) -> dict:
+def read_mat(path: Path, given, variable: str | None, order: str | None = None) -> dict:
+    """See `readers`."""
     h5py = extras.load("h5py")
     from scipy.io import loadmat
 
     if h5py.is_hdf5(path):  # MATLAB 7.3: HDF5 with the axes in MATLAB's order, that is, reversed
-        return read_hdf5(path, given, variable, reverse=True)
+        return read_hdf5(path, given, variable, order, reverse=True)
     with naming(path):
-        arrays = {
-            name: array
-            for name, array in loadmat(path, appendmat=False).items()
-            if isinstance(array, np.ndarray)
-        }
-    name, axes, found = _find_image(path, arrays, given, variable, "HWC")
-    return found | {"_cut": partial(cut, arrays[name], axes)}
+        arrays = dict(_fields(loadmat(path, appendmat=False)))
+    _unfold(arrays)
+    name, axes, found = _find_image(path, arrays, given, variable, "HWC", order)
+    return found | {"_cut": partial(cut, as_cube(arrays[name]), axes)}
 
 
-def read_hdf5(path: Path, given, variable: str | None, reverse: bool = False) -> dict:
+def _fields(contents: dict, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Every array by its name, those in structures as STRUCTURE.FIELD."""
+    for name, value in contents.items():
+        if not isinstance(value, np.ndarray):
+            continue
+        if value.dtype.names and value.size == 1:
+            inside = {field: value[field].item() for field in value.dtype.names}
+            yield from _fields(inside, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _unfold(arrays: dict[str, np.ndarray]) -> None:
+    """Matrices (bands, pixels) with their numbers of rows and columns beside them, as the unmixing
+    scenes have them, become cubes (H, W, C); MATLAB counts pixels down the columns first.
+    """
+    if not all(name in arrays and arrays[name].size == 1 for name in ("nRow", "nCol")):
+        return
+    rows, columns = (int(arrays[name].item()) for name in ("nRow", "nCol"))
+    for name, array in arrays.items():
+        if array.ndim == 2 and array.shape[1] == rows * columns and len(array) > FEW_BANDS:
+            arrays[name] = array.reshape(len(array), columns, rows).transpose(2, 1, 0)
+
+
+def read_hdf5(
+    path: Path, given, variable: str | None, order: str | None = None, reverse: bool = False
+) -> dict:
+    """See `readers`."""
     h5py = extras.load("h5py")
 
     datasets = {}
@@ -48,7 +93,7 @@ def read_hdf5(path: Path, given, variable: str | None, reverse: bool = False) ->
         file = h5py.File(path)
     with file:
         file.visititems(note)
-        name, axes, found = _find_image(path, datasets, given, variable, "HWC", reverse)
+        name, axes, found = _find_image(path, datasets, given, variable, "HWC", order, reverse)
         attributes = datasets[name].attrs
         # as netCDF names them, and as the reflectance files of NEON do, whose factor divides
         gain = attributes.get("scale_factor", 1 / attributes.get("Scale_Factor", 1))
@@ -67,55 +112,111 @@ def _cut_hdf5(path: Path, name: str, axes: str, *window) -> np.ndarray:
     h5py = extras.load("h5py")
 
     with h5py.File(path) as file:
-        return cut(file[name], axes, *window)
+        item = file[name]
+        return cut(item if item.ndim == 3 else as_cube(item[()]), axes, *window)
 
 
-def _find_image(
-    path: Path, arrays: dict, given, variable: str | None, habit: str, reverse: bool = False
-) -> tuple[str, str, dict]:
-    """Which of the named arrays is the image, how its axes lie on disk, and its shape, type,
-    wavelengths and widths.
+def as_cube(array: np.ndarray) -> np.ndarray:
+    """Three axes: an image of two gets one of length 1 in front, one of four with a single image
+    loses that.
     """
+    if array.ndim == 2:
+        return array[None]
+    return array.squeeze(axis=array.shape.index(1)) if array.ndim == 4 else array
 
-    direction = -1 if reverse else 1
+
+def _cube_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that `as_cube` gives, or None for what is no image."""
+    if len(shape) == 2 and min(shape) >= LEAST_SIDE and max(shape) <= LONGEST_SIDES * min(shape):
+        return (1, *shape)
+    if len(shape) == 4 and 1 in shape:
+        return shape[: shape.index(1)] + shape[shape.index(1) + 1 :]
+    return shape if len(shape) == 3 else None
+
+
+def _choose(path: Path, arrays: dict, variable: str | None, direction: int) -> str:
+    """The name of the image: of cubes if there are any, else of images of one band."""
 
     def listed(names) -> str:
         return ", ".join(f"{name} {arrays[name].shape[::direction]}" for name in names) or "nothing"
 
     images = [
-        name for name, array in arrays.items() if array.ndim == 3 and array.dtype.kind in "iufcV"
+        name
+        for name, array in arrays.items()
+        if array.dtype.kind in "biufcV" and _cube_shape(array.shape) is not None
     ]
+    cubes = [name for name in images if arrays[name].ndim > 2]
     if variable is not None and variable not in arrays:
         raise ValueError(f"variable: {path} has no {variable!r}; it holds {listed(arrays)}")
     if not images or variable not in [None, *images]:
         raise ValueError(
             f"{path}: expected numbers with three axes in {variable or 'one of its arrays'}; it "
-            f"holds {listed(arrays)}"
+            f"holds {listed(arrays)}. Reshape a matrix (bands, pixels) to (bands, height, width), "
+            "or see whether scenes.public knows the scene"
         )
-    if variable is None and len(images) > 1:
+    candidates = [variable] if variable else cubes or images
+    if len(candidates) > 1:
         raise ValueError(
-            f"{path}: holds {len(images)} images, choose one with variable=: {listed(images)}"
+            f"{path}: holds {len(candidates)} images, choose one with variable=: "
+            f"{listed(candidates)}"
         )
-    name = variable or images[0]
-    lengths = arrays[name].shape[::direction]
+    return candidates[0]
+
+
+def _find_image(
+    path: Path,
+    arrays: dict,
+    given,
+    variable: str | None,
+    habit: str,
+    order: str | None = None,
+    reverse: bool = False,
+) -> tuple[str, str, dict]:
+    """Which of the named arrays is the image, how its axes lie on disk, and its shape, type,
+    wavelengths and widths.
+    """
+    direction = -1 if reverse else 1
+    name = _choose(path, arrays, variable, direction)
+    one_band = arrays[name].ndim == 2
+    lengths = (_cube_shape(arrays[name].shape) or ())[:: 1 if one_band else direction]
     centres, widths = (
         (given, None) if given is not None else _find_wavelengths(path, arrays, lengths)
     )
-    axes = habit
-    if centres is not None and habit == "HWC":
-        fitting = [axis for axis, length in enumerate(lengths) if length == len(centres)]
-        if len(fitting) != 1:
-            raise ValueError(
-                f"{path}: {name}: expected one axis of {lengths} to be as long as the "
-                f"{len(centres)} wavelengths_nm, so that it holds "
-                f"the bands; {len(fitting)} axes are"
+    if one_band:
+        axes = "CWH" if reverse else "CHW"
+        direction = 1
+    elif order is not None:
+        axes = order
+    else:
+        axes = habit
+        if centres is not None and habit == "HWC":
+            fitting = [axis for axis, length in enumerate(lengths) if length == len(centres)]
+            if len(fitting) != 1:
+                raise ValueError(
+                    f"{path}: {name}: expected one axis of {lengths} to be as long as the "
+                    f"{len(centres)} wavelengths_nm, so that it holds "
+                    f"the bands; {len(fitting)} axes are"
+                )
+            axes = ("CHW", "HCW", "HWC")[fitting[0]]
+        elif centres is None and _doubtful(lengths, axes.index("C")):
+            warnings.warn(
+                f"{path}: read {lengths} as {axes}, bands, height and width; order= says otherwise",
+                stacklevel=4,
             )
-        axes = ("CHW", "HCW", "HWC")[fitting[0]]
     found = {
         "shape": tuple(lengths[axes.index(axis)] for axis in "CHW"),
         "dtype": arrays[name].dtype,
     }
     return name, axes[::direction], found | {"wavelengths_nm": centres, "fwhm_nm": widths}
+
+
+def _doubtful(lengths: tuple[int, ...], bands: int) -> bool:
+    """Whether these axes could as well be others: bands are usually fewer than pixels along either
+    side, or more; and where few, no side is as short.
+    """
+    own, others = lengths[bands], [length for axis, length in enumerate(lengths) if axis != bands]
+    extreme = own < min(others) or own > max(others)
+    return not extreme or (own > FEW_BANDS >= min(others))
 
 
 def _find_wavelengths(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 UNITS_NM = dict.fromkeys(("nanometer", "nanometre", "nm"), 1)
+UNITS_NM |= dict.fromkeys(("angstrom", "ångström", "å"), 0.1)
 UNITS_NM |= dict.fromkeys(("micrometer", "micrometre", "micron", "um", "µm"), 1000)
 # ultraviolet to thermal infrared: tells nanometres from micrometres where no unit is named
 PLAUSIBLE_NM = (200, 30_000)
@@ -43,7 +44,7 @@ def cut(array, axes: str, bands: np.ndarray, rows: slice, columns: slice) -> np.
 
 
 def nanometres_per_unit(path: Path, values: np.ndarray, unit: str | bytes | None) -> float:
-    """1 or 1000: from the unit's name, or from the values where it is unknown."""
+    """0.1, 1 or 1000: from the unit's name, or from the values where it is unknown."""
     unit = unit.decode() if isinstance(unit, bytes) else str(unit or "unknown")
     known = unit.strip().lower().removesuffix("s")
     if known in UNITS_NM:
@@ -57,6 +58,12 @@ def nanometres_per_unit(path: Path, values: np.ndarray, unit: str | bytes | None
             return factor
     span = f"{values.min():g} to {values.max():g}"
     raise ValueError(
-        f"{path}: wavelengths: expected nanometers or micrometers, got {span} with unit {unit!r}; "
-        "give wavelengths_nm"
+        f"{path}: wavelengths: expected nanometers, micrometers or angstrom, got {span} with unit "
+        f"{unit!r}; give wavelengths_nm"
     )
+
+
+def no_variable(path: Path, variable: str | None) -> None:
+    """Refuse a name where there is nothing to choose from."""
+    if variable is not None:
+        raise ValueError(f"variable: {path} holds one image, which has no name; got {variable!r}")

@@ -76,7 +76,8 @@ class PublicScene:
         elif self.matrix:
             cube = _matrix(path, self.variable, self.shape)
         else:
-            file = formats.open_cube(path, self.variable or None, centres)
+            order = "HWC" if centres is None and path.suffix == ".mat" else None
+            file = formats.open_cube(path, self.variable or None, centres, order)
             cube = file.read()
             if centres is None:
                 centres, widths = file.wavelengths_nm, file.fwhm_nm

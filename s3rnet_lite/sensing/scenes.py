@@ -38,6 +38,7 @@ def load(
     variable: str | None = None,
     rows: slice = slice(None),
     columns: slice = slice(None),
+    order: str | None = None,
 ) -> Scene:
     """A scene, or a window of one, from an image file: ENVI, GeoTIFF, MATLAB, HDF5 or NumPy
     (`formats.open_cube`).
@@ -57,13 +58,14 @@ def load(
             median distance of two bands.
         variable: which array of a `.mat`, `.h5` or `.npz` file, if it holds several images.
         rows, columns: the window, slices without a step.
+        order: of the axes, see `formats.open_cube`.
 
     Raises:
         FileNotFoundError, ValueError: as `formats.open_cube` and `formats.CubeFile.read`; no
             wavelengths in file or argument; values that do not fit the bands; no valid pixel in the
             window, or only one value.
     """
-    file = open_cube(path, variable, wavelengths_nm)
+    file = open_cube(path, variable, wavelengths_nm, order)
     centres, widths = _centres_and_widths(file, fwhm_nm)
     bands = np.flatnonzero(file.good_bands)
     if not len(bands):

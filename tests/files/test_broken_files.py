@@ -16,9 +16,7 @@ from image_files import (
 from s3rnet_lite.files import formats
 
 
-@pytest.mark.parametrize(
-    "field", ["lines", "samples", "bands", "data type", "interleave", "byte order"]
-)
+@pytest.mark.parametrize("field", ["lines", "samples", "bands", "data type", "interleave"])
 def test_a_header_without_a_field_names_it(tmp_path, field):
     with pytest.raises(ValueError, match=f"header lacks {field}"):
         formats.open_cube(write_envi(tmp_path, leave_out=field))
@@ -31,7 +29,7 @@ def test_a_header_without_a_field_names_it(tmp_path, field):
         ({"data_type": 7}, "data type: expected one of .*, got '7'"),
         ({"bands": 0}, "expected positive bands"),
         ({"bands": -5}, "expected positive bands"),
-        ({"lines": "many"}, "image.hdr: damaged.*many"),
+        ({"lines": "many"}, "image.hdr: lines: expected numbers .*many"),
         ({"wavelength": braces(CENTRES[:4])}, "wavelength: expected 5 values, got 4"),
         ({"wavelength": "{400, 500, x, 700, 800}"}, "wavelength: expected numbers .*'x'"),
         (
@@ -40,9 +38,12 @@ def test_a_header_without_a_field_names_it(tmp_path, field):
         ),
         (
             {"wavelength": braces(CENTRES), "wavelength_units": "GHz"},
-            "nanometers or micrometers, got .* unit 'GHz'; give wavelengths_nm",
+            "nanometers, micrometers or angstrom, got .* unit 'GHz'; give wavelengths_nm",
         ),
-        ({"wavelength": braces([1, 2, 3, 4, 500])}, "nanometers or micrometers, got 1 to 500"),
+        (
+            {"wavelength": braces([1, 2, 3, 4, 500])},
+            "nanometers, micrometers or angstrom, got 1 to 500",
+        ),
         (
             {"wavelength": braces(CENTRES), "fwhm": braces([10] * 6)},
             "fwhm: expected 5 values, got 6",
@@ -127,10 +128,12 @@ def test_truncated_files_are_refused_when_opened_or_when_read(tmp_path, ending, 
 @pytest.mark.parametrize("path", sorted(MATLAB_FILES.glob("*.mat")), ids=lambda path: path.stem)
 def test_files_that_matlab_saved_are_images_or_refused(path):
     """Cells, structures, text, sparse, empty, corrupted: the test files of scipy, of which four
-    hold an array with three axes.
+    hold an array with three axes, and one another of two that could be a band.
     """
     if path.name.startswith("test3dmatrix"):
-        assert formats.open_cube(path).shape == (4, 2, 3)
+        assert formats.open_cube(path, order="HWC").shape == (4, 2, 3)
+    elif path.name == "test_skip_variable.mat":
+        assert formats.open_cube(path).shape[0] == 1
     else:
         with pytest.raises(ValueError, match=r"it holds|damaged"):
             formats.open_cube(path)
@@ -182,7 +185,8 @@ def test_wavelengths_given_must_fit(tmp_path):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (CUBE[0], r"three axes \(C, H, W\), got shape \(6, 7\)"),
+        (CUBE[0], r"three axes .* holds  \(6, 7\)\. Reshape a matrix"),
+        (np.zeros((198, 10_000)), r"holds  \(198, 10000\)\. Reshape a matrix .*scenes\.public"),
         (CUBE + 1j, "complex"),
         (CUBE > 5, "real numbers, got bool"),
         (CUBE[:0], "non-empty"),
@@ -206,7 +210,7 @@ def test_a_geotiff_of_several_pages_or_complex_numbers_is_refused(tmp_path):
         formats.open_cube(write_geotiff(tmp_path / "complex.tif", CUBE.astype(np.complex64)))
 
 
-@pytest.mark.parametrize("name", ["image", "image.img", "image.txt", "image.nc"])
+@pytest.mark.parametrize("name", ["image", "image.img", "image.txt", "image.xyz"])
 def test_unknown_endings_are_refused(tmp_path, name):
     (tmp_path / name).touch()
     with pytest.raises(ValueError, match=rf"{name}: expected a file that ends in \.hdr, \.tif"):
