@@ -1,57 +1,17 @@
-"""Fusion in tiles against the model on the whole image, and runs that are killed."""
-
-import os
-import signal
-import subprocess
-import sys
+"""Fusion in tiles against the model on the whole image."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_fusion import BANDS, MSI_BANDS, build, pair
 
-from s3rnet_lite import Degradation, S3RNet, peers
-from s3rnet_lite.files import formats
-from s3rnet_lite.inference import tiled_files, tiles, tiling
+from s3rnet_lite import S3RNet, peers
+from s3rnet_lite.inference import tiles, tiling
 from s3rnet_lite.training.fusion import FusionModel
 
 pytestmark = pytest.mark.slow  # not part of `make check`
-
-BANDS, MSI_BANDS = 7, 3
-
-
-def build(preset: str = "tiny", scale: int = 4, skip: str = "injection", **changes) -> FusionModel:
-    """A model in which everything counts: no weight is zero, gates are half open, attention is
-    neither flat nor one-hot.
-    """
-    torch.manual_seed(0)
-    network = S3RNet.from_preset(preset, BANDS, MSI_BANDS, scale=scale, **changes)
-    model = FusionModel(
-        network, Degradation(scale, 1.7, torch.rand(MSI_BANDS, BANDS).softmax(1)), "band", skip
-    ).eval()
-    for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, std=0.5 if "attention.to_" in name else 0.1)
-    attention = network.ssawb.attention
-    if attention.normalise:
-        torch.nn.init.uniform_(attention.temperature, 3, 8)
-    else:
-        attention.to_q.weight.data *= 0.01  # sums over thousands of pixels
-    if skip == "injection":
-        model.regression.normal_()
-    if skip == "details":
-        model.details.product.normal_()
-    return model
-
-
-def pair(height: int, width: int, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """In LR pixels. Brightness changes across the image, so that a tile's statistics are not the
-    image's.
-    """
-    light = torch.linspace(0.1, 1, width).repeat_interleave(scale)
-    return torch.rand(BANDS, height, width) * light[::scale], torch.rand(
-        MSI_BANDS, height * scale, width * scale
-    ) * light
 
 
 @torch.inference_mode()
@@ -222,159 +182,17 @@ def test_pixels_without_data_stay_without_and_others_get_values():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda x_h, x_m: (x_h, x_m * 1000),
-            "x_m: expected floating-point values as the model was trained on",
-        ),
-        (
-            lambda x_h, x_m: (x_h / 0, x_m),
-            "x_h: expected floating-point values as the model was trained on",
-        ),
+        (lambda x_h, x_m: (x_h, x_m * 1000), "x_m: .* as the model was trained on"),
+        (lambda x_h, x_m: (x_h / 0, x_m), "x_h: .* as the model was trained on"),
         (lambda x_h, x_m: (x_h * torch.nan, x_m), "x_h: .* NaN in every pixel"),
         (lambda x_h, x_m: (x_h[None], x_m), "x_h: expected one image"),
         (lambda x_h, x_m: (x_h[:, 1:], x_m), "x_m: expected height and width"),
         (lambda x_h, x_m: (x_h[1:], x_m), f"x_h: expected {BANDS} bands"),
     ],
 )
-def test_bad_pairs_are_named(change, message):
+def test_bad_pairs_are_refused_before_any_tile(change, message):
     with pytest.raises(ValueError, match=message):
         tiling.fuse(build(), *change(*pair(8, 8)))
-
-
-# From file to file. 24 tiles, six in a row.
-
-
-@pytest.fixture
-def files(tmp_path):
-    x_h, x_m = pair(16, 24)
-    np.save(tmp_path / "h.npy", x_h), np.save(tmp_path / "m.npy", x_m)
-    return tmp_path
-
-
-def fuse_files(folder, out: str = "out.npy", **changes) -> np.ndarray:
-    pair = formats.open_cube(folder / "h.npy"), formats.open_cube(folder / "m.npy")
-    tiled_files.fuse(
-        build(), *pair, folder / out, **{"tile": 16, "overlap": 16, "progress": False, **changes}
-    )
-    return formats.open_cube(folder / out).read()
-
-
-class KilledError(BaseException):
-    pass
-
-
-def die(*_, **__):
-    raise KilledError
-
-
-def copy_half_and_die(y, image, rows, columns):
-    formats.reopen_cube(image)[: len(y) // 2, rows.written, columns.written] = y[: len(y) // 2]
-    die()
-
-
-def after(count: int, replacement, original):
-    """`original` for so many calls, then `replacement`."""
-    calls = iter(range(count))
-    return lambda *arguments, **named: (original if next(calls, None) is not None else replacement)(
-        *arguments, **named
-    )
-
-
-def test_a_file_holds_what_fuse_returns(files):
-    expected = tiling.fuse(build(), np.load(files / "h.npy"), np.load(files / "m.npy"), 16, 16)
-    np.testing.assert_array_equal(fuse_files(files), expected)
-    assert sorted(file.name for file in files.iterdir()) == ["h.npy", "m.npy", "out.npy"]
-
-
-@pytest.mark.parametrize(
-    ("where", "count", "death"),
-    [
-        ((tiling.Job, "_inputs"), 5, die),  # in the first pass
-        ((tiled_files, "write_array"), 0, die),
-        ((tiled_files, "write_array"), 9, die),  # a tile is computed, not stored
-        ((tiled_files, "_copy"), 0, copy_half_and_die),
-        ((tiled_files, "_copy"), 9, copy_half_and_die),  # stored, copied by half
-        ((tiled_files.Path, "unlink"), 9, die),  # copied, the tile before not yet forgotten
-        ((tiled_files.os, "replace"), 25, die),  # all renamed but the image itself
-    ],
-    ids=["moments", "first", "computed", "first copy", "copy", "copied", "end"],
-)
-def test_a_killed_run_goes_on_to_the_same_bits(files, where, count, death):
-    expected = fuse_files(files, "unbroken.npy")
-    for _ in range(2):  # the second life ends early, too
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(*where, after(count, death, getattr(*where)))
-            fuse_files(files)
-        assert not (files / "out.npy").exists()
-    np.testing.assert_array_equal(fuse_files(files), expected)
-    assert not (files / "out.npy.partial").exists()
-
-
-def test_a_process_that_is_killed_goes_on_to_the_same_bits(files):
-    script = (
-        "import sys, os, signal; sys.path.insert(0, sys.argv[1]); import test_tiling as t; from "
-        "pathlib import Path\n"
-        "t.die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "t.tiled_files._copy = t.after(13, t.copy_half_and_die, t.tiled_files._copy)\n"
-        "t.fuse_files(Path(sys.argv[2]))"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(
-        [sys.executable, "-c", script, os.path.dirname(__file__), files],
-        env=environment,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL and not (files / "out.npy").exists()
-    assert (files / "out.npy.partial" / "tile_13.npy").exists()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiling.Job, "moments", die)  # the first pass is not done again
-        resumed = fuse_files(files)
-    np.testing.assert_array_equal(resumed, fuse_files(files, "unbroken.npy"))
-
-
-@pytest.mark.parametrize("changed", ["tile", "x_m", "model"])
-def test_a_run_does_not_go_on_with_something_else(files, changed, monkeypatch):
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(tiled_files, "_copy", after(5, die, tiled_files._copy))
-        fuse_files(files)
-    other = {}
-    if changed == "tile":
-        other = {"tile": 32}
-    elif changed == "x_m":
-        x_m = np.load(files / "m.npy")
-        x_m[0, 3, 4] += 1e-3
-        np.save(files / "m.npy", x_m)
-    else:
-        model = build()
-        model.network.head[0].bias.data[0] += 1e-3
-        monkeypatch.setattr(sys.modules[__name__], "build", lambda: model)
-    with pytest.raises(
-        ValueError,
-        match=f"out.npy.partial: holds an unfinished fusion of another kind .*{changed} was",
-    ):
-        fuse_files(files, **other)
-
-
-def test_physical_units_and_bad_bands_go_in_and_come_out(files):
-    """An ENVI file with a dead band and numbers that are 100 x + 20; the fused file knows the
-    wavelengths.
-    """
-    x_h, expected = np.load(files / "h.npy"), fuse_files(files)
-    good = np.array([True, True, False] + [True] * (BANDS - 2))
-    nm = np.arange(BANDS + 1) * 100.0 + 400
-    cube = formats.create_cube(files / "h.hdr", (BANDS + 1, *x_h.shape[1:]), nm)
-    cube[good], cube[2] = 100 * x_h + 20, np.nan
-    cube.flush()
-    with open(files / "h.hdr", "a") as header:
-        header.write(f"bbl = {{{', '.join('1' if band else '0' for band in good)}}}\n")
-    np.save(files / "m_100.npy", 100 * np.load(files / "m.npy") + 20)
-    pair = formats.open_cube(files / "h.hdr"), formats.open_cube(files / "m_100.npy")
-    tiled_files.fuse(
-        build(), *pair, files / "out.hdr", 16, 16, scale=100, offset=20, progress=False
-    )
-    fused = formats.open_cube(files / "out.hdr")
-    np.testing.assert_allclose(fused.read(), 100 * expected + 20, rtol=1e-4, atol=1e-2)
-    np.testing.assert_array_equal(fused.wavelengths_nm, nm[good])
 
 
 @settings(max_examples=10)

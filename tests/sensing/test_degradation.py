@@ -28,9 +28,8 @@ def blur_with_scipy(y: np.ndarray, sigma: float, scale: int) -> np.ndarray:
     distances = np.arange(taps) - (taps - 1) / 2
     kernel = np.exp(-(distances**2) / (2 * sigma**2))
     kernel /= kernel.sum()
-    first = (
-        scale - taps
-    ) // 2 + taps // 2  # scipy centres an even kernel on the tap right of its middle
+    # scipy centres an even kernel on the tap right of its middle
+    first = (scale - taps) // 2 + taps // 2
     for axis in (0, 1):
         y = ndimage.correlate1d(y, kernel, axis, mode="mirror")
     return y[first::scale, first::scale]
@@ -55,13 +54,9 @@ def test_spatial_equals_the_explicit_matrix(size):
 def test_spatial_equals_a_blur_by_scipy_read_at_block_centres(size):
     scale, rows, columns, sigma = size
     y = torch.rand(rows * scale, columns * scale, dtype=torch.float64)
+    found = Degradation(scale, sigma, random_srf()).spatial(y[None])[0].numpy()
     expected = blur_with_scipy(y.numpy(), sigma, scale)
-    np.testing.assert_allclose(
-        Degradation(scale, sigma, random_srf()).spatial(y[None])[0].numpy(),
-        expected,
-        rtol=0,
-        atol=1e-12,
-    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_the_psf_is_normalised_symmetric_and_as_wide_as_asked():
@@ -131,10 +126,8 @@ def test_spatial_adjoint_satisfies_the_inner_product_identity(size):
 
 def test_spectral_adjoint_satisfies_the_inner_product_identity():
     degrade = Degradation(srf=random_srf(dtype=torch.float64))
-    y, x = (
-        torch.randn(2, 3, 5, 6, dtype=torch.float64),
-        torch.randn(2, 2, 5, 6, dtype=torch.float64),
-    )
+    y = torch.randn(2, 3, 5, 6, dtype=torch.float64)
+    x = torch.randn(2, 2, 5, 6, dtype=torch.float64)
     left, right = (degrade.spectral(y) * x).sum(), (y * degrade.spectral_adjoint(x)).sum()
     assert float(left) == pytest.approx(float(right), abs=1e-12)
 
@@ -254,7 +247,7 @@ def test_a_card_survives_json_and_gives_the_same_operator():
         ({"srf": torch.full((2, 3), torch.nan)}, ValueError, "sum to 1"),
     ],
 )
-def test_bad_arguments_are_named(arguments, error, message):
+def test_bad_arguments_of_the_operator_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
         Degradation(**{"srf": torch.full((2, 4), 0.25), **arguments})
 
@@ -296,12 +289,7 @@ def test_sides_must_be_divisible_by_the_scale(height, width, scale):
 @given(st.sampled_from([torch.uint8, torch.int16, torch.int64, torch.bool, torch.complex64]))
 def test_numbers_that_are_not_floating_point_are_refused(dtype):
     degrade = Degradation(srf=random_srf())
-    for operation in (
-        degrade,
-        degrade.spatial,
-        degrade.spectral,
-        degrade.spatial_adjoint,
-        degrade.spectral_adjoint,
-    ):
+    adjoints = degrade.spatial_adjoint, degrade.spectral_adjoint
+    for operation in (degrade, degrade.spatial, degrade.spectral, *adjoints):
         with pytest.raises(TypeError, match="floating-point"):
             operation(torch.ones(3, 16, 16).to(dtype))

@@ -20,24 +20,8 @@ from s3rnet_lite.sensing.degradation import gaussian_psf
 
 PAPER_BANDS = np.r_[9:100, 108:143, 147:191]
 ABSORPTIONS_NM = {"O2-A": 764, "CO2 weak": 1575, "CO2 first": 2008, "CO2 second": 2058}
-CLASS_COUNTS = [
-    46,
-    1428,
-    830,
-    237,
-    483,
-    730,
-    28,
-    478,
-    20,
-    972,
-    2455,
-    593,
-    205,
-    1265,
-    386,
-    93,
-]  # of 145 x 145 pixels, published
+# of 145 x 145 pixels, published
+CLASS_COUNTS = [46, 1428, 830, 237, 483, 730, 28, 478, 20, 972, 2455, 593, 205, 1265, 386, 93]
 REGIONS = ("train", "val", "test")
 
 
@@ -47,15 +31,8 @@ def shipped(name: str) -> Path:
 
 def scene_of(cube: torch.Tensor) -> Scene:
     bands = len(cube)
-    return Scene(
-        cube,
-        torch.linspace(400, 2400, bands),
-        torch.full((bands,), 10.0),
-        None,
-        "made_up",
-        1.0,
-        0.0,
-    )
+    wavelengths, fwhm = torch.linspace(400, 2400, bands), torch.full((bands,), 10.0)
+    return Scene(cube, wavelengths, fwhm, None, "made_up", 1.0, 0.0)
 
 
 def coordinate_scene(height: int, width: int) -> Scene:
@@ -243,13 +220,10 @@ def test_no_pixel_of_another_region_reaches_a_region(indian_pines, tm4, kept):
     for before, after in zip(alone, alone_after, strict=True):
         assert torch.equal(before, after)
     top, bottom, left, right = boxes[kept]
-    for before, after, ratio in zip(
-        whole, whole_after, (4, 1), strict=True
-    ):  # degraded first, cropped afterwards
-        rows, columns = (
-            slice(top // ratio, (bottom + 1) // ratio),
-            slice(left // ratio, (right + 1) // ratio),
-        )
+    # degraded first, cropped afterwards
+    for before, after, ratio in zip(whole, whole_after, (4, 1), strict=True):
+        rows = slice(top // ratio, (bottom + 1) // ratio)
+        columns = slice(left // ratio, (right + 1) // ratio)
         assert not torch.equal(before, after)
         assert torch.equal(before[:, rows, columns], after[:, rows, columns])
 
@@ -286,16 +260,8 @@ def test_a_crop_keeps_labels_on_their_pixels(indian_pines):
         ({"cube": torch.rand(5, 0, 4)}, ValueError, "non-empty"),
         ({"wavelengths_nm": torch.ones(6)}, ValueError, r"wavelengths_nm: expected shape \(5,\)"),
         ({"fwhm_nm": torch.ones(4)}, ValueError, r"fwhm_nm: expected shape \(5,\)"),
-        (
-            {"valid": torch.ones(4, 5, dtype=torch.bool)},
-            ValueError,
-            r"valid: expected shape \(4, 4\) of bool",
-        ),
-        (
-            {"valid": torch.ones(4, 4)},
-            ValueError,
-            "valid: expected .* of bool, got .* of torch.float32",
-        ),
+        ({"valid": torch.ones(4, 5) > 0}, ValueError, r"valid: expected shape \(4, 4\) of bool"),
+        ({"valid": torch.ones(4, 4)}, ValueError, "valid: .* of bool, got .* of torch.float32"),
     ],
 )
 def test_bad_scenes_are_refused(changes, error, message):

@@ -1,11 +1,6 @@
-"""The data set: patches against the pixels of the files, the split from pixels alone, real kills,
-damage, changed sources.
-"""
+"""The data set: patches against the pixels of the files, the split from pixels alone."""
 
 import json
-import multiprocessing
-import os
-import signal
 import sys
 
 import numpy as np
@@ -13,67 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from spectral.io import envi
+from small_flight_lines import BANDS, PATCH, WAVELENGTHS, flight_line, prepare, write_line
 
 from s3rnet_lite import Degradation, __main__, scenes, sensors
 from s3rnet_lite.training import dataset
-
-PATCH, BANDS = 32, 12
-WAVELENGTHS = np.linspace(450, 2300, BANDS)
-IGNORE = -9999
-
-
-def flight_line(seed: int, height: int = 70, width: int = 100, bands: int = BANDS) -> np.ndarray:
-    """(C, H, W) int16 in which band 0 names the line, and no two pixels are alike."""
-    cube = np.random.default_rng(seed).integers(0, 10_000, (bands, height, width), dtype=np.int16)
-    cube[0] = 100 * seed
-    return cube
-
-
-def write_envi(path, cube: np.ndarray, wavelengths=WAVELENGTHS, **fields) -> str:
-    header = {
-        "wavelength": list(wavelengths),
-        "fwhm": [160.0] * len(cube),
-        "wavelength units": "Nanometers",
-        **fields,
-    }
-    interleave = ("bip", "bil", "bsq")[sum(map(ord, path.name)) % 3]
-    envi.save_image(
-        str(path), cube.transpose(1, 2, 0), interleave=interleave, metadata=header, force=True
-    )
-    return str(path)
-
-
-@pytest.fixture
-def lines(tmp_path) -> dict[str, np.ndarray]:
-    """Ten files of 2 x 3 patches, four of which have a pixel without data."""
-    cubes = {
-        write_envi(tmp_path / f"line{seed}.hdr", flight_line(seed)): flight_line(seed)
-        for seed in range(6)
-    }
-    for seed in range(6, 10):
-        cube = flight_line(seed)
-        cube[:, 40, 50] = (
-            IGNORE if seed < 8 else 0
-        )  # of the patch at row 32, column 32; told by the header, or by having no spectrum
-        cubes[write_envi(tmp_path / f"line{seed}.hdr", cube, **{"data ignore value": IGNORE})] = (
-            cube
-        )
-    return cubes
-
-
-def prepare(folder, sources, **changes) -> dataset.DataSet:
-    return dataset.prepare(
-        folder, list(sources), **{"patch": PATCH, "keep_bands": "all", "progress": False, **changes}
-    )
-
-
-def content(folder) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_patches_are_the_pixels_of_the_files_within_half_a_level(lines, tmp_path):
@@ -147,7 +85,7 @@ def test_scenes_of_one_aviris_flight_stay_together(tmp_path):
         for number in (1, 2, 3)
     ]
     sources = [
-        write_envi(tmp_path / f"{name}.hdr", flight_line(seed, 32, 32))
+        write_line(tmp_path / f"{name}.hdr", flight_line(seed, 32, 32))
         for seed, name in enumerate(names)
     ]
     data = prepare(tmp_path / "out", sources)
@@ -189,7 +127,7 @@ def test_of_224_bands_the_papers_172_are_kept_by_channel_number(tmp_path):
     channels = np.arange(1, 225)
     cube = np.broadcast_to(100 * channels[:, None, None], (224, 32, 32)).astype(np.int16)
     sources = [
-        write_envi(tmp_path / f"line{seed}.hdr", cube, np.linspace(365, 2500, 224))
+        write_line(tmp_path / f"line{seed}.hdr", cube, np.linspace(365, 2500, 224))
         for seed in range(3)
     ]
     data = prepare(tmp_path / "out", sources, keep_bands="paper")
@@ -205,7 +143,7 @@ def test_of_224_bands_the_papers_172_are_kept_by_channel_number(tmp_path):
 def test_bands_that_the_header_calls_bad_are_dropped(tmp_path):
     bad_bands = [1, 0, 1, 1, 0] + [1] * (BANDS - 5)
     sources = [
-        write_envi(tmp_path / f"line{seed}.hdr", flight_line(seed), bbl=bad_bands)
+        write_line(tmp_path / f"line{seed}.hdr", flight_line(seed), bbl=bad_bands)
         for seed in range(3)
     ]
     assert prepare(tmp_path / "out", sources).wavelengths_nm.tolist() == pytest.approx(
@@ -213,128 +151,15 @@ def test_bands_that_the_header_calls_bad_are_dropped(tmp_path):
     )
 
 
-def kill_after(windows: int, folder, sources) -> None:
-    """In a process of its own: SIGKILL itself after so many windows."""
-    bar, done = dataset.tqdm, 0
-
-    class Killer(bar):
-        def update(self, count=1):
-            nonlocal done
-            done += count
-            if done >= windows:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    dataset.tqdm = Killer
-    prepare(folder, sources, workers=1)
-
-
-@pytest.mark.parametrize(
-    "windows", [1, 13, 20, 47, 100, 233]
-)  # of 240: in both passes over a line, between lines, near the end
-def test_killed_and_continued_ends_with_the_same_bytes(windows, lines, tmp_path):
-    prepare(tmp_path / "unbroken", lines)
-    child = multiprocessing.get_context("fork").Process(
-        target=kill_after, args=(windows, tmp_path / "killed", list(lines))
-    )
-    child.start()
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "dataset.json").exists()
-    with pytest.raises(FileNotFoundError, match="not finished"):
-        dataset.load(tmp_path / "killed")
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*.json")}
-    prepare(tmp_path / "killed", lines)
-    assert content(tmp_path / "killed") == content(tmp_path / "unbroken")
-    assert {
-        path: path.stat().st_mtime_ns for path in kept
-    } == kept  # finished work was not repeated
-
-
-def test_several_workers_make_the_same_bytes_as_one(lines, tmp_path):
-    for workers in (1, 4):
-        prepare(tmp_path / str(workers), lines, workers=workers)
-    assert content(tmp_path / "1") == content(tmp_path / "4")
-
-
-def test_a_second_run_verifies_and_changes_nothing(lines, tmp_path):
-    prepare(tmp_path / "out", lines)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
-    prepare(tmp_path / "out", lines)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")} == before
-
-
-@pytest.mark.parametrize("damage", ["truncated", "one bit"])
-def test_damage_is_found_and_repaired(damage, lines, tmp_path):
-    data = prepare(tmp_path / "out", lines)
-    before = content(tmp_path / "out")
-    path = tmp_path / "out" / "lines" / f"{data.parts['train'][2]['name']}.npy"
-    numbers = bytearray(path.read_bytes())
-    if damage == "truncated":
-        path.write_bytes(numbers[:-500])
-        with pytest.raises(ValueError, match=f"{path.name}: damaged or truncated"):
-            dataset.references(tmp_path / "out", "train")
-    else:
-        numbers[5000] ^= 1
-        path.write_bytes(numbers)
-    with pytest.raises(ValueError, match=f"{path.name}: damaged .another checksum"):
-        prepare(tmp_path / "out", lines)
-    path.unlink()
-    prepare(tmp_path / "out", lines)
-    assert content(tmp_path / "out") == before
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_a_changed_source_is_refused(finished, lines, tmp_path):
-    prepare(tmp_path / "out", lines)
-    if not finished:
-        (tmp_path / "out" / "dataset.json").unlink()
-    before = content(tmp_path / "out")
-    with open(tmp_path / "line3.img", "r+b") as file:
-        file.seek(1000)
-        file.write(b"\x01\x02")
-    with pytest.raises(
-        ValueError,
-        match=r"line3\.json: made from something else .source_bytes_and_time.*line3\.img",
-    ):
-        prepare(tmp_path / "out", lines)
-    assert content(tmp_path / "out") == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"patch": 16}, "patch: was 32, is 16"),
-        ({"keep_bands": "paper"}, "expected AVIRIS's 224 bands"),
-        ({"seed": 5}, "seed: was 0, is 5"),
-    ],
-)
-def test_other_settings_are_refused_in_a_finished_folder(changes, message, lines, tmp_path):
-    prepare(tmp_path / "out", lines)
-    before = content(tmp_path / "out")
-    with pytest.raises(ValueError, match=message):
-        prepare(tmp_path / "out", lines, **changes)
-    with pytest.raises(ValueError, match=r"lines: was \['line0'\], is \[\]"):
-        prepare(tmp_path / "out", list(lines)[1:])
-    assert content(tmp_path / "out") == before
-
-
-def test_two_at_a_time_in_one_folder_are_refused(lines, tmp_path):
-    with (
-        dataset._alone(tmp_path / "out"),
-        pytest.raises(ValueError, match="another prepare is at work"),
-    ):
-        prepare(tmp_path / "out", lines)
-
-
 def bad_files(tmp_path, lines):
     good = list(lines)[:2]
     no_wavelengths = tmp_path / "plain.npy"
     np.save(no_wavelengths, flight_line(1))
-    other = write_envi(tmp_path / "other.hdr", flight_line(1), WAVELENGTHS + 100)
-    fewer = write_envi(tmp_path / "fewer.hdr", flight_line(1)[:5], WAVELENGTHS[:5])
-    flat = write_envi(tmp_path / "flat.hdr", np.full((BANDS, 70, 70), 7, np.int16))
+    other = write_line(tmp_path / "other.hdr", flight_line(1), WAVELENGTHS + 100)
+    fewer = write_line(tmp_path / "fewer.hdr", flight_line(1)[:5], WAVELENGTHS[:5])
+    flat = write_line(tmp_path / "flat.hdr", np.full((BANDS, 70, 70), 7, np.int16))
     (tmp_path / "deeper").mkdir()
-    twin = write_envi(tmp_path / "deeper" / "line0.hdr", flight_line(0))
+    twin = write_line(tmp_path / "deeper" / "line0.hdr", flight_line(0))
     yield [], {}, "expected flight lines, or a number of simulated ones"
     yield good, {"simulated": 3}, "got 2 files and 3 simulated"
     yield good, {}, "at least 3 flight lines.*got 2"
@@ -370,7 +195,7 @@ def test_the_card_gives_the_operators_back(lines, tmp_path):
 
 def test_a_camera_without_short_wave_infrared_has_an_operator_of_four_bands(tmp_path):
     sources = [
-        write_envi(tmp_path / f"line{seed}.hdr", flight_line(seed), np.linspace(420, 980, BANDS))
+        write_line(tmp_path / f"line{seed}.hdr", flight_line(seed), np.linspace(420, 980, BANDS))
         for seed in range(3)
     ]
     data = prepare(tmp_path / "out", sources)
@@ -379,24 +204,9 @@ def test_a_camera_without_short_wave_infrared_has_an_operator_of_four_bands(tmp_
         data.degradation(6)
 
 
-def test_writing_into_a_reference_leaves_the_file_alone(lines, tmp_path):
-    prepare(tmp_path / "out", lines)
-    before = content(tmp_path / "out")
-    dataset.references(tmp_path / "out", "train")[0].fill_(7)
-    assert content(tmp_path / "out") == before
-
-
 def test_the_command_makes_simulated_lines_and_verifies_them(tmp_path, monkeypatch, capsys):
-    command = [
-        "prog",
-        "prepare",
-        "--simulate",
-        "3",
-        "--patch",
-        "16",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    command = ["prog", "prepare", "--simulate", "3", "--patch", "16"]
+    command += ["--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", command)
     assert __main__.main() == 0
     assert "Wrote" in capsys.readouterr().out
