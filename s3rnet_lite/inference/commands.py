@@ -26,6 +26,11 @@ from ..files.command_line import SEED, command, number, option, path
     ),
     number("--scale", 1.0, "values in the files = scale * [0, 1] data + offset"),
     number("--offset", 0.0, "see --scale"),
+    option(
+        "--no-guard",
+        action="store_true",
+        help="the model alone, whatever the pair degraded once more says of it",
+    ),
 )
 def fuse(arguments: argparse.Namespace) -> None:
     """Fuse one LR-HSI and one HR-MSI of any size, tile by tile. A killed run goes on with the same
@@ -38,7 +43,16 @@ def fuse(arguments: argparse.Namespace) -> None:
     model = training.load_checkpoint(arguments.checkpoint)
     pair = formats.open_cube(arguments.hsi), formats.open_cube(arguments.msi)
     tiles, units = (arguments.tile, arguments.overlap), (arguments.scale, arguments.offset)
-    shape = tiled_files.fuse(model, *pair, arguments.out, *tiles, *units)
+    guard = not arguments.no_guard
+    shape, known = tiled_files.fuse(model, *pair, arguments.out, *tiles, *units, guard=guard)
+    if known is not None:
+        print(f"Of the image, {known.share:.0%} is the model's and the rest {known.rival}'s.")
+        if known.share < 0.5:
+            print("The pair is unlike what the model was trained on; adapt learns from the pair.")
+    elif guard:
+        print(
+            "The HR-MSI is not what the model's sensor would see, so no closed form can guard it."
+        )
     print(f"Wrote {arguments.out}: {' x '.join(map(str, shape))} (bands x height x width)")
 
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ..files.atomic import write_array, write_json
 from ..files.formats import CubeFile, create_cube, reopen_cube
-from ..training.fusion import FusionModel
+from ..training.fusion import FusionModel, Known
 from . import tiling
 from .tiling import Span
 
@@ -32,9 +32,10 @@ def fuse(
     scale: float = 1.0,
     offset: float = 0.0,
     progress: bool = True,
-) -> tuple[int, int, int]:
+    guard: bool = False,
+) -> tuple[tuple[int, int, int], Known | None]:
     """As `tiling.fuse`, from file to file, in memory that does not grow with the image. Returns the
-    shape (C, H, W) of what it wrote.
+    shape (C, H, W) of what it wrote, and what was known of the pair.
 
     Bands that a header calls bad are left out. Wavelengths come from the HSI, the georeference from
     the MSI.
@@ -62,7 +63,7 @@ def fuse(
     image, notes = folder / f"image{path.suffix}", folder / "progress.json"
     x_h, x_m = _PhysicalCube(hsi, scale, offset), _PhysicalCube(msi, scale, offset)
     with torch.inference_mode(), tiling.evaluating(model):
-        job = tiling.Job(model, x_h, x_m, tile, overlap)
+        job = tiling.Job(model, x_h, x_m, tile, overlap, guard)
         settings = {**job.settings, "scale": scale, "offset": offset}
         with tqdm(total=job.steps, disable=not progress, unit="tile") as bar:
             if notes.exists():
@@ -100,7 +101,7 @@ def fuse(
     for part in sorted(folder.glob("image.*"), reverse=True):  # data before header
         os.replace(part, path.with_suffix(part.suffix))
     shutil.rmtree(folder)
-    return job.shape
+    return job.shape, job.known
 
 
 @dataclass(frozen=True)

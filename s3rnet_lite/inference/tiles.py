@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import zlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +17,8 @@ from ..network.s3rnet import S3RNet
 from ..training.fusion import FusionModel
 
 LARGEST_OVERLAP = 64  # unless asked for
+# times what the model was trained on; [0, 1] data stay below this, digital numbers do not
+PLAUSIBLE = 10
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,34 @@ def _radius(layers: nn.Module) -> int:
     return sum(
         layer.kernel_size[0] // 2 for layer in layers.modules() if isinstance(layer, nn.Conv2d)
     )
+
+
+def window_of(x, rows: slice, columns: slice) -> torch.Tensor:
+    """A window (..., h, w) float32 on the CPU of a tensor, an array or a file."""
+    window = x[:, rows, columns]
+    return (
+        window.float().cpu()
+        if isinstance(window, torch.Tensor)
+        else torch.from_numpy(np.array(window, dtype=np.float32))
+    )
+
+
+def scan(name: str, x, trained_on: float, windows: list[tuple[slice, slice]]) -> int:
+    """A checksum of the image, read once to say what is wrong with it before anything is
+    computed.
+    """
+    checksum, any_data = 0, False
+    for rows, columns in windows:
+        window = window_of(x, rows, columns).contiguous().numpy()
+        checksum = zlib.crc32(window, checksum)
+        any_data |= not np.isnan(window).any(axis=0).all()
+        largest = np.fmax.reduce(np.abs(window), axis=None)  # passes over NaN
+        if largest > PLAUSIBLE * trained_on:
+            raise ValueError(
+                f"{name}: expected floating-point values as the model was trained on, in [0, 1] or "
+                f"to about {trained_on:.2g}, "
+                f"got {largest:g}; scale first (--scale, --offset)"
+            )
+    if not any_data:
+        raise ValueError(f"{name}: expected pixels with data in all bands, got NaN in every pixel")
+    return checksum

@@ -31,15 +31,14 @@ from ..files.checks import check_pair
 from ..network.fast import sharing_copy, speed_up
 from ..network.s3rnet import S3RNet
 from ..network.ssawb import ChannelAttention
-from ..training.fusion import FusionModel
-from .tiles import Span, attention_reach, default_overlap, reach, spans
+from ..training.fusion import FusionModel, Known
+from .tiles import Span, attention_reach, default_overlap, reach, scan, spans, window_of
 
 __all__ = ["TILE", "Job", "Span", "default_overlap", "evaluating", "fuse", "reach", "spans"]
 
 TILE = 256
 LOOKED_AT = 512
-# times what the model was trained on; [0, 1] data stay below this, digital numbers do not
-PLAUSIBLE = 10
+LARGEST_MISMATCH = 0.1  # of the HR-MSI at low resolution, of a pair that belongs to the model
 
 
 def fuse(
@@ -49,6 +48,7 @@ def fuse(
     tile: int = TILE,
     overlap: int | None = None,
     progress: bool = False,
+    guard: bool = False,
 ) -> torch.Tensor:
     """`model(x_h, x_m)` in tiles, on the device of `model`; the images stay where they are.
 
@@ -62,13 +62,15 @@ def fuse(
             columns]`.
         tile, overlap: see `spans`; None takes `default_overlap`.
         progress: show a bar.
+        guard: blend the image with a closed form as far as the pair degraded once more speaks
+            against the model (`training.guard`); models with the skip "details" do so anyway.
 
     Raises:
         TypeError, ValueError: inputs that do not belong together, infinite or far from [0, 1], or
             without any pixel with data; a tile or an overlap that is no multiple of the scale.
     """
     with torch.inference_mode(), evaluating(model):
-        job = Job(model, x_h, x_m, tile, overlap)
+        job = Job(model, x_h, x_m, tile, overlap, guard)
         with tqdm(total=job.steps, disable=not progress, unit="tile") as bar:
             moments = job.moments(bar)
             y_hat = torch.zeros(job.shape)
@@ -83,7 +85,9 @@ class Job:
     one that it continues.
     """
 
-    def __init__(self, model: FusionModel, x_h, x_m, tile: int, overlap: int | None):
+    def __init__(
+        self, model: FusionModel, x_h, x_m, tile: int, overlap: int | None, guard: bool = False
+    ):
         on_cpu = model.output_mean.device.type == "cpu"
         self.model, self.x_h, self.x_m = speed_up(model) if on_cpu else model, x_h, x_m
         scale, (msi_bands, hsi_bands) = model.degrade.scale, model.degrade.srf.shape
@@ -95,6 +99,8 @@ class Job:
         shapes = (torch.empty(tuple(x.shape), device="meta") for x in (x_h, x_m))
         check_pair(*shapes, scale, hsi_bands, msi_bands)
         self.shape, self.known = (hsi_bands, *x_m.shape[1:]), None
+        self.guard = guard or model.skip == "details"
+        self.measured = x_h
         overlap = default_overlap(model) if overlap is None else overlap
         self.tiles = self._grid(tile, overlap)
         self.first_pass = []
@@ -112,17 +118,18 @@ class Job:
             for name, (mean, spread) in means_and_spreads.items()
         }
         self.settings = {
-            "x_h": _scan(
+            "x_h": scan(
                 "x_h", x_h, usual["hsi"], [tuple(map(self._low, window)) for window in windows]
             ),
-            "x_m": _scan("x_m", x_m, usual["msi"], windows),
+            "x_m": scan("x_m", x_m, usual["msi"], windows),
             "model": _checksum(model),
             "tile": tile,
             "overlap": overlap,
+            "guard": self.guard,
         }
         if model.denoiser is not None:
             everything = slice(0, self.shape[1]), slice(0, self.shape[2])
-            missing = _window(x_h, *map(self._low, everything)).isnan()
+            missing = window_of(x_h, *map(self._low, everything)).isnan()
             self.x_h = (
                 model.denoiser(*self._inputs(*everything)[:2])[0]
                 .cpu()
@@ -139,6 +146,15 @@ class Job:
             )
         )
 
+    def look(self) -> Known | None:
+        """What the middle of the pair says of the model; None if its HR-MSI is not what the model's
+        degradation makes of the scene, so that no closed form can be fitted.
+        """
+        x_h, x_m = (x[0] for x in self._inputs(*self._middle(), measured=True)[:2])
+        seen, expected = self.model.degrade.spatial(x_m), self.model.degrade.spectral(x_h)
+        off = float((seen - expected).norm() / expected.norm().clamp_min(1e-12))
+        return None if off > LARGEST_MISMATCH else self.model.look_at(x_h, x_m)
+
     def _middle(self) -> tuple[slice, slice]:
         """At most `LOOKED_AT` pixels a side, from which the model gets to know the pair."""
         scale, window = self.model.degrade.scale, []
@@ -153,15 +169,15 @@ class Job:
         )
 
     def _inputs(
-        self, rows: slice, columns: slice
+        self, rows: slice, columns: slice, measured: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """x_h (1, C, h, w) and x_m (1, M, H, W) of a window, without NaN, on the model's device,
-        and (H, W), where there was any.
+        """x_h (1, C, h, w), or that as `measured` before any denoiser, and x_m (1, M, H, W) of a
+        window, without NaN, on the model's device, and (H, W), where there was any.
         """
         model, scale = self.model, self.model.degrade.scale
         x_h, x_m = (
-            _window(self.x_h, self._low(rows), self._low(columns)),
-            _window(self.x_m, rows, columns),
+            window_of(self.measured if measured else self.x_h, self._low(rows), self._low(columns)),
+            window_of(self.x_m, rows, columns),
         )
         missing_h, missing_m = x_h.isnan(), x_m.isnan()
         missing = missing_m.any(0) | missing_h.any(0).repeat_interleave(scale, 0).repeat_interleave(
@@ -210,8 +226,7 @@ class Job:
             attention = model.network.ssawb.attention
             moments = moments.to(attention.to_q.weight.device)
             model = with_attention(model, _attention_weights(moments, attention))
-        if model.skip == "details":
-            self.known = model.look_at(*(x[0] for x in self._inputs(*self._middle())[:2]))
+        self.known = self.look() if self.guard else None
         for index, (rows, columns) in enumerate(self.tiles[start:], start):
             yield index, rows, columns, self._result(model, rows, columns)
             bar.update()
@@ -219,7 +234,10 @@ class Job:
     def _result(self, model: FusionModel, rows: Span, columns: Span) -> torch.Tensor:
         x_h, x_m, missing = self._inputs(rows.seen, columns.seen)
         written = (..., _within(rows.written, rows.seen), _within(columns.written, columns.seen))
-        y = model.fuse_clean(x_h, x_m, self.known)[0][written].cpu()
+        measured = None
+        if self.known is not None and model.denoiser is not None:
+            measured = self._inputs(rows.seen, columns.seen, measured=True)[0]
+        y = model.fuse_clean(x_h, x_m, self.known, measured)[0][written].cpu()
         return y.masked_fill(missing[written], math.nan) if missing.any() else y
 
 
@@ -253,38 +271,8 @@ def _attention_weights(moments: torch.Tensor, attention: ChannelAttention) -> to
     return logits.softmax(dim=-1).to(attention.to_q.weight.dtype)[None]
 
 
-def _window(x, rows: slice, columns: slice) -> torch.Tensor:
-    window = x[:, rows, columns]
-    return (
-        window.float().cpu()
-        if isinstance(window, torch.Tensor)
-        else torch.from_numpy(np.array(window, dtype=np.float32))
-    )
-
-
 def _within(part: slice, whole: slice) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
-
-
-def _scan(name: str, x, trained_on: float, windows: list[tuple[slice, slice]]) -> int:
-    """A checksum of the image, read once to say what is wrong with it before anything is
-    computed.
-    """
-    checksum, any_data = 0, False
-    for rows, columns in windows:
-        window = _window(x, rows, columns).contiguous().numpy()
-        checksum = zlib.crc32(window, checksum)
-        any_data |= not np.isnan(window).any(axis=0).all()
-        largest = np.fmax.reduce(np.abs(window), axis=None)  # passes over NaN
-        if largest > PLAUSIBLE * trained_on:
-            raise ValueError(
-                f"{name}: expected floating-point values as the model was trained on, in [0, 1] or "
-                f"to about {trained_on:.2g}, "
-                f"got {largest:g}; scale first (--scale, --offset)"
-            )
-    if not any_data:
-        raise ValueError(f"{name}: expected pixels with data in all bands, got NaN in every pixel")
-    return checksum
 
 
 def _checksum(model: FusionModel) -> int:

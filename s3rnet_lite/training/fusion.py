@@ -24,13 +24,11 @@ SKIPS = ("none", "bilinear", "injection", "details")
 
 @dataclass(frozen=True)
 class Known:
-    """What a pair at hand says: the weights of its `DetailRegression`, how badly the training
-    scenes fit it, the model's share of the image, the closed form that has the rest, and the LR-HSI
-    whose spectra that goes by.
+    """What a pair at hand says: the weights of its `DetailRegression`, the model's share of the
+    image, the closed form that has the rest, and the LR-HSI whose spectra that goes by.
     """
 
-    weights: torch.Tensor
-    misfit: float
+    weights: torch.Tensor | None  # None of other skips
     share: float
     rival: str
     lr_hsi: torch.Tensor
@@ -106,42 +104,72 @@ class FusionModel(nn.Module):
     def forward(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
         msi_bands, hsi_bands = self.degrade.srf.shape
         check_pair(x_h, x_m, self.degrade.scale, hsi_bands, msi_bands)
-        if self.denoiser is not None:
-            x_h = self.denoiser(x_h, x_m)
-        return self.fuse_clean(x_h, x_m)
+        if self.denoiser is None:
+            return self.fuse_clean(x_h, x_m)
+        return self.fuse_clean(self.denoiser(x_h, x_m), x_m, measured=x_h)
 
     def fuse_clean(
-        self, x_h: torch.Tensor, x_m: torch.Tensor, known: Known | None = None
+        self,
+        x_h: torch.Tensor,
+        x_m: torch.Tensor,
+        known: Known | None = None,
+        measured: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`forward` without the denoiser. Of a tile, `known` says what the whole pair does."""
+        """`forward` without the denoiser.
+
+        Args:
+            known: what `look_at` found; guards any model (one with the skip "details" guards
+                itself), and is that of the whole pair where this is a tile.
+            measured: the LR-HSI before the denoiser, if there is one.
+        """
         said = self.network(*self.standardise(x_h, x_m))
         output = torch.addcmul(self.output_mean, said, self.output_spread)
-        if self.skip != "details" or self.training:
+        if known is None and (self.skip != "details" or self.training):
             return self._finish(output, x_h, x_m)
-        images = zip(output, x_h, x_m, strict=True)
+        measured = x_h if measured is None else measured
+        images = zip(output, x_h, x_m, measured, strict=True)
         return torch.stack(
-            [self._finish_guarded(out, h, m, known or self.look_at(h, m)) for out, h, m in images]
+            [
+                self._finish_guarded(out, clean, m, h, known or self.look_at(h, m))
+                for out, clean, m, h in images
+            ]
         )
 
     def look_at(self, x_h: torch.Tensor, x_m: torch.Tensor) -> Known:
-        """What one pair, (C, h, w) and (M, h*r, w*r), says beyond the training scenes."""
+        """What one pair as measured, (C, h, w) and (M, h*r, w*r), says beyond the training
+        scenes.
+        """
 
         def as_trained(x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
-            said = self.network(*(x[None] for x in self.standardise(x_h, x_m)))
+            clean, x_m = self._denoised(x_h, x_m)[None], x_m[None]
+            said = self.network(*self.standardise(clean, x_m))
             output = torch.addcmul(self.output_mean, said, self.output_spread)
-            return self._finish(output, x_h[None], x_m[None])[0]
+            return self._finish(output, clean, x_m)[0]
 
-        weights, misfit = self.details.learn_from(x_h, x_m)
+        weights, misfit = None, None
+        if self.skip == "details":
+            weights, misfit = self.details.learn_from(self._denoised(x_h, x_m), x_m)
         share, rival = judge(x_h, x_m, self.degrade, as_trained, misfit)
-        return Known(weights, misfit, share, rival, x_h)
+        return Known(weights, share, rival, x_h)
+
+    def _denoised(self, x_h: torch.Tensor, x_m: torch.Tensor) -> torch.Tensor:
+        return x_h if self.denoiser is None else self.denoiser(x_h, x_m)
 
     def _finish_guarded(
-        self, output: torch.Tensor, x_h: torch.Tensor, x_m: torch.Tensor, known: Known
+        self,
+        output: torch.Tensor,
+        x_h: torch.Tensor,
+        x_m: torch.Tensor,
+        measured: torch.Tensor,
+        known: Known,
     ) -> torch.Tensor:
-        guess = self.details(x_m, known.weights) + UNSEEN_SHARE * output
-        fused = baselines.inject(x_h, guess, self.degrade, passes=2)
+        if known.weights is None:
+            fused = self._finish(output[None], x_h[None], x_m[None])[0]
+        else:
+            guess = self.details(x_m, known.weights) + UNSEEN_SHARE * output
+            fused = baselines.inject(x_h, guess, self.degrade, passes=2)
         settings = {"spectra": known.lr_hsi} if known.rival == "sylvester" else {}
-        rival = baselines.METHODS[known.rival](x_h, x_m, self.degrade, **settings)
+        rival = baselines.METHODS[known.rival](measured, x_m, self.degrade, **settings)
         return torch.lerp(rival, fused, known.share)
 
     def standardise(

@@ -25,15 +25,20 @@ Fuse = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def judge(
-    x_h: torch.Tensor, x_m: torch.Tensor, degrade: Degradation, fuse: Fuse, misfit: float = 1.0
+    x_h: torch.Tensor,
+    x_m: torch.Tensor,
+    degrade: Degradation,
+    fuse: Fuse,
+    misfit: float | None = None,
 ) -> tuple[float, str]:
     """How much of a model's image to blend with that of a closed form, which is fitted on the pair
     and which no training can mislead: the model's share, 0 to 1, and the closed form's name.
 
     On the pair degraded once more, whose truth is the LR-HSI, `fuse` (the model as trained) and the
     closed form are compared; the share is the one with the least squared error there, drawn towards
-    `PRIOR_SHARE` (less, the more `misfit` exceeds `FAMILIAR`) as long as the two differ by no more
-    than the closed form errs. Too small a pair is not degraded again and gives `PRIOR_SHARE`.
+    `PRIOR_SHARE` as long as the two differ by no more than the closed form errs. The prior is less,
+    the more `misfit` exceeds `FAMILIAR` or, where nothing is known of that, the model's error the
+    closed form's. Too small a pair is not degraded again and gives `PRIOR_SHARE`.
 
     The closed form is `baselines.sylvester`. Of a single MSI band it makes too much where the bands
     of the HSI differ in detail; then bicubic and CNMF compete with it.
@@ -47,8 +52,12 @@ def judge(
     names = (CLOSED_FORM, *(ONE_BAND_RIVALS if len(x_m) == 1 else ()))
     rivals = {name: baselines.run(name, small_h, small_m, degrade) for name in names}
     best = closed_form({name: rival - y for name, rival in rivals.items()}, len(x_m))
-    prior = PRIOR_SHARE * min(1.0, FAMILIAR / misfit)
-    return share_of(fuse(small_h, small_m) - y, rivals[best] - y, prior), best
+    model, rival = fuse(small_h, small_m) - y, rivals[best] - y
+    if misfit is None:
+        trust = float(rival.square().sum()) / max(float(model.square().sum()), 1e-20)
+    else:
+        trust = FAMILIAR / misfit
+    return share_of(model, rival, PRIOR_SHARE * min(1.0, trust)), best
 
 
 def closed_form(errors: dict[str, torch.Tensor], msi_bands: int) -> str:

@@ -102,12 +102,12 @@ def test_the_share_has_the_least_error_of_evidence_and_prior_together(degrade):
             )
             for a in shares
         ]
-        share, rival = guard.judge(x_h, x_m, degrade, lambda _h, _m, fused=fused: fused)
+        share, rival = guard.judge(x_h, x_m, degrade, lambda _h, _m, fused=fused: fused, 1.0)
         assert rival == "sylvester"
         assert share == pytest.approx(float(shares[int(torch.stack(errors).argmin())]), abs=2e-3)
     assert guard.judge(x_h, x_m, degrade, lambda _h, _m: 1e3 * y)[0] < 0.01
     strange, known = (guard.judge(x_h, x_m, degrade, lambda _h, _m: y, m)[0] for m in (50, 5))
-    assert strange < known == guard.judge(x_h, x_m, degrade, lambda _h, _m: y)[0]
+    assert strange < known == guard.judge(x_h, x_m, degrade, lambda _h, _m: y, 1)[0]
     assert guard.judge(x_h[:, :4, :4], x_m[:, :16, :16], degrade, None)[0] == guard.PRIOR_SHARE
 
 
