@@ -16,6 +16,7 @@ from ..network.s3rnet import S3RNet
 from ..sensing.degradation import gaussian_psf
 from ..sensing.scene import Scene
 from ..training import guard
+from ..training.details import reduce_pair
 from ..training.fusion import FusionModel
 from . import no_reference
 from .calibration import Response
@@ -30,8 +31,10 @@ PRIOR_SHARE = 0.5  # of the network in the blend, before the held-out pixels spe
 class Adaptation:
     """What `adapt` gives.
 
-    model: the network, to fuse other pairs of the same two sensors, in the units of both images.
-    y_hat: fused image (C, H, W) in the HSI's unit: the blend that the report names.
+    model: the network, to fuse other pairs of the same two sensors, in the units of both images;
+        like all that follows from it None for a pair too small to learn from.
+    y_hat: fused image (C, H, W) in the HSI's unit, by the method that the report names: a blend of
+        network and closed form.
     y_network: what the network alone gives.
     report: what is known about it, ready for JSON.
     errors: root mean squared error over the bands, in the HSI's unit, at each pixel of the reduced
@@ -40,12 +43,12 @@ class Adaptation:
     srf: (M, C), given or estimated.
     """
 
-    model: FusionModel
+    model: FusionModel | None
     y_hat: torch.Tensor
-    y_network: torch.Tensor
+    y_network: torch.Tensor | None
     report: dict
     errors: dict[str, torch.Tensor]
-    held_out: tuple[slice, slice]
+    held_out: tuple[slice, slice] | None
     srf: torch.Tensor
 
 
@@ -85,11 +88,13 @@ def adapt(
 
     Raises:
         TypeError, ValueError: inputs that are no finite images of one footprint, show different
-            places or are shifted by more than `LARGEST_SHIFT` (the message tells the shift), or are
-            too small to be degraded once more.
+            places or are shifted by more than `LARGEST_SHIFT` (the message tells the shift).
     """
     began = time.perf_counter()
     pair = calibrate(x_h, x_m, scale, srf, psf_sigma)
+    known = _known(pair, srf is None, psf_sigma is None)
+    if pair.too_small:
+        return _without_network(pair, known, began)
     reduced = pair.reduced(config.seed)
     config = replace(config, snr_db=reduced.snr_db, denoise=can_denoise(pair, reduced))
     model = learn(pair, reduced, config, preset, progress)
@@ -104,7 +109,7 @@ def adapt(
     fused[BLEND] = torch.lerp(fused[closed], fused[NETWORK], share)
     written = {"method": BLEND, "network": share, closed: 1 - share}
     report = {
-        **_known(pair, srf is None, psf_sigma is None),
+        **known,
         "held_out": {**_ends(pair.held_out), "scores": scores},
         "ranking": ranking,
         "written": written,
@@ -118,6 +123,26 @@ def adapt(
     model = in_units(model, pair.offset, pair.unit, pair.response)
     images = (fused[name] * pair.unit + pair.offset for name in (BLEND, NETWORK))
     return Adaptation(model, *images, report, root, pair.held_out, pair.response.srf)
+
+
+def _without_network(pair: Pair, known: dict, began: float) -> Adaptation:
+    """A pair that is too small to be divided: the closed form that serves it, and why."""
+    reduced = reduce_pair(pair.x_h, pair.x_m, pair.degrade)
+    closed = guard.CLOSED_FORM if len(pair.x_m) > 1 else "bicubic"
+    if reduced is not None:
+        small, y = reduced[:2], reduced[2]
+        errors = {name: baselines.run(name, *small, pair.degrade) - y for name in guard.RIVALS}
+        closed = guard.closed_form(errors, len(pair.x_m))
+    y_hat = baselines.run(closed, pair.x_h, pair.x_m, pair.degrade)
+    report = {
+        **known,
+        "written": {"method": closed, closed: 1.0},
+        "recommendation": f"Written is {closed}, without a network. {pair.too_small}.",
+        "degradation": pair.degrade.card(),
+        "provenance": provenance.facts(0, time.perf_counter() - began),
+    }
+    y_hat = y_hat * pair.unit + pair.offset
+    return Adaptation(None, y_hat, None, report, {}, None, pair.response.srf)
 
 
 def can_denoise(pair: Pair, reduced: Reduced) -> bool:

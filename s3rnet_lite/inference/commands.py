@@ -82,5 +82,6 @@ def adapt(arguments: argparse.Namespace) -> None:
     config = replace(adaptation.CONFIG, seed=arguments.seed, steps=arguments.steps)
     pair, known = (arguments.hsi, arguments.msi), (arguments.srf, arguments.psf_sigma)
     found, written = report.run(*pair, arguments.out, *known, config)
-    print(metrics.format_rows(found.report["held_out"]["scores"]))
+    if found.model is not None:
+        print(metrics.format_rows(found.report["held_out"]["scores"]))
     print(found.report["recommendation"], *(f"Wrote {path}" for path in written), sep="\n")

@@ -42,7 +42,8 @@ class Pair:
     x_h (C, h, w), x_m (M, h*r, w*r).
     response: takes an MSI as measured to the HSI's unit.
     offset, unit: the HSI as measured is unit * x_h + offset.
-    train, held_out: windows of the LR-HSI: to learn from, and that no weight depends on.
+    train, held_out: windows of the LR-HSI: to learn from, and that no weight depends on; None if
+        the pair is too small for both, and `too_small` says why.
     """
 
     x_h: torch.Tensor
@@ -52,8 +53,9 @@ class Pair:
     alignment: Alignment
     offset: float
     unit: float
-    train: Window
-    held_out: Window
+    train: Window | None
+    held_out: Window | None
+    too_small: str = ""
 
     def reduced(self, seed: int) -> Reduced:
         """Both images degraded once more, on the pixels that the scale divides."""
@@ -81,7 +83,11 @@ def calibrate(
         TypeError, ValueError: see `adaptation.adapt`.
     """
     scale = calibration.find_scale(x_h, x_m, scale)
-    train, held_out = split(x_h.shape[1], x_h.shape[2], scale)
+    train, held_out, too_small = None, None, ""
+    try:
+        train, held_out = split(x_h.shape[1], x_h.shape[2], scale)
+    except ValueError as error:
+        too_small = str(error)
     alignment = calibration.align(x_h, x_m, scale, psf_sigma)
     check_alignment(alignment)
     low = Degradation(scale, alignment.psf_sigma, torch.ones(1, 1)).spatial(x_m)
@@ -93,7 +99,8 @@ def calibrate(
     offset, unit = float(x_h.min()), float(x_h.max() - x_h.min())
     x_m = (response.to_hsi_unit(x_m) - offset) / unit
     x_h = (x_h - offset) / unit
-    return Pair(x_h, x_m, degrade, response, alignment, offset, unit, train, held_out)
+    windows = train, held_out, too_small
+    return Pair(x_h, x_m, degrade, response, alignment, offset, unit, *windows)
 
 
 def split(height: int, width: int, scale: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
@@ -105,15 +112,15 @@ def split(height: int, width: int, scale: int) -> tuple[tuple[slice, slice], tup
     as input nor as target.
 
     Raises:
-        ValueError: fewer than 6 times 3 pixels in the reduced problem, or fewer than 8 on a side of
+        ValueError: fewer than 5 times 3 pixels in the reduced problem, or fewer than 8 on a side of
             the LR-HSI (QNR's windows).
     """
     shorter, longer = sorted((height // scale, width // scale))
-    if shorter < 3 or longer < 6 or min(height, width) < 8:
+    if shorter < 3 or longer < 5 or min(height, width) < 8:
         raise ValueError(
             f"x_h: {height} x {width} pixels are too few to be degraded {scale} times once more "
             "and divided into training and held-out "
-            f"pixels; at least {max(3 * scale, 8)} x {6 * scale} are needed"
+            f"pixels; at least {max(3 * scale, 8)} x {5 * scale} are needed"
         )
     held_out = round(HELD_OUT_SHARE * longer)
     cut = (longer - held_out) * scale

@@ -35,7 +35,8 @@ def run(
 
     Written beside `out` (.npy, or .hdr with wavelengths and the HR-MSI's georeference):
     NAME.safetensors and NAME.json, the model, which `fuse` applies to other pairs of these sensors
-    in the same units, however large; NAME_report.json; NAME_report.png.
+    in the same units, however large; NAME_report.json; NAME_report.png. A pair that is too small to
+    learn from has no model and no picture.
 
     Args:
         srf: a .csv or .npy file with (M, C) numbers, or the sensor's name, `landsat_tm` (4 or 6
@@ -73,6 +74,9 @@ def run(
             found.y_hat.numpy()
         )
     report, picture = (out.with_name(f"{out.stem}_report{ending}") for ending in (".json", ".png"))
+    if found.model is None:  # too small a pair
+        atomic.write_json(report, {"hsi": str(hsi), "msi": str(msi), **found.report})
+        return found, [out, report]
     facts = {
         "units": "those of the pair it was trained on",
         "training": found.report["training"],

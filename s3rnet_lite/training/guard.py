@@ -19,6 +19,7 @@ PRIOR_WEIGHT = 2.0
 FAMILIAR = 10.0  # misfit (`DetailRegression.learn_from`) up to which a pair is like the training
 CLOSED_FORM = "sylvester"
 ONE_BAND_RIVALS = ("bicubic", "cnmf")
+RIVALS = (CLOSED_FORM, *ONE_BAND_RIVALS)
 MARGIN_DB = 1.0  # by which another than `CLOSED_FORM` has to be better
 
 Fuse = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

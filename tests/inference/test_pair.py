@@ -1,7 +1,9 @@
 """A pair before anything is trained: its split, its noise, and pairs that are refused."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 import scipy.ndimage
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from small_fusion import TINY
 
 from s3rnet_lite import Degradation, baselines, metrics
-from s3rnet_lite.inference import adaptation, pair
+from s3rnet_lite.inference import adaptation, pair, report
 from s3rnet_lite.sensing.degradation import add_noise
 
 pytestmark = pytest.mark.slow  # not part of `make check`
@@ -43,7 +45,7 @@ def test_the_reduced_pair_is_as_noisy_as_the_pair():
 )
 def test_splits_are_apart_and_on_the_grid(scale, rows, columns, more):
     height, width = rows * scale + more[0] % scale, columns * scale + more[1] % scale
-    if max(rows, columns) < 6 or min(height, width) < 8:
+    if max(rows, columns) < 5 or min(height, width) < 8:
         with pytest.raises(ValueError, match="too few to be degraded"):
             pair.split(height, width, scale)
         return
@@ -76,10 +78,21 @@ def test_another_place_is_refused(other_sensor):
         adaptation.adapt(x_h, x_m.flip(2), config=TINY, progress=False)
 
 
-def test_too_small_a_pair_is_refused(other_sensor):
-    _, x_h, x_m, *_ = other_sensor
-    with pytest.raises(ValueError, match=r"x_h: 20 x 20 pixels are too few .* at least 12 x 24"):
-        adaptation.adapt(x_h[:, :20, :20], x_m[:, :80, :80], config=TINY, progress=False)
+@pytest.mark.parametrize(("bands", "closed"), [(4, "sylvester"), (1, None)])
+def test_too_small_a_pair_is_fused_in_closed_form_and_told_why(
+    bands, closed, other_sensor, tmp_path
+):
+    y, x_h, x_m, *_ = other_sensor
+    np.save(tmp_path / "h.npy", x_h[:, :16, :16])
+    np.save(tmp_path / "m.npy", x_m[:bands, :64, :64])
+    found, written = report.run(tmp_path / "h.npy", tmp_path / "m.npy", tmp_path / "y.npy")
+    assert [path.name for path in written] == ["y.npy", "y_report.json"]
+    stored = json.loads(written[1].read_text())
+    method = stored["written"]["method"]
+    assert method in (closed, "sylvester", "bicubic", "cnmf")
+    assert stored["recommendation"].startswith(f"Written is {method}, without a network. x_h: 16 x")
+    bicubic = metrics.rmse(baselines.upsample(x_h[:, :16, :16], 4, "bicubic"), y[:, :64, :64])
+    assert found.model is None and metrics.rmse(found.y_hat, y[:, :64, :64]) < 1.1 * bicubic
 
 
 def test_half_a_pixel_costs_more_than_the_choice_of_method(other_sensor):
