@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from .course import commands as _course  # noqa: F401 (adds notebooks and labs)
-from .experiments.commands import NETWORKS
+from .experiments import commands as _experiments  # noqa: F401 (adds compare and others)
 from .files.command_line import (
     PRESETS,
     SEED,
@@ -24,6 +24,8 @@ from .files.command_line import (
 from .inference import commands as _inference  # noqa: F401 (adds fuse and adapt)
 from .sensing import commands as _sensing  # noqa: F401 (adds scenes and check-scene)
 
+SCENE = option("--scene", help="a name of `s3rnet-lite scenes` (default: Indian Pines)")
+SCENE_FILE = path("--file", "the scene's file or folder", required=False)
 VALIDATION_PATCHES = 8  # of a prepared data set, in training
 
 
@@ -57,6 +59,8 @@ def flag(name: str, text: str) -> tuple[tuple, dict]:
         f"{VALIDATION_PATCHES} of its patches validate",
         required=False,
     ),
+    SCENE,
+    SCENE_FILE,
     simulated_bands(6),
     SEED,
     option("--steps", type=int, help="weight updates, if not the preset's own number"),
@@ -108,7 +112,7 @@ def train(arguments: argparse.Namespace) -> None:
     config = training.CONFIGS[arguments.preset]
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     config = replace(config, **{name: given[name] for name in asdict(config) if name in given})
-    regions, degrade, sources = _regions(arguments.data, arguments.msi_bands)
+    regions, degrade, sources = _regions(arguments)
     torch.manual_seed(config.seed)
     network = S3RNet.from_preset(arguments.preset, degrade.srf.shape[1], arguments.msi_bands)
     names = ("minutes", "save_minutes", "devices", "num_nodes", "log")
@@ -134,12 +138,22 @@ def train(arguments: argparse.Namespace) -> None:
     print(f"Wrote {arguments.out}")
 
 
-def _regions(folder: Path | None, msi_bands: int) -> tuple[tuple, object, dict]:
+def _scene(name: str | None, file: Path | None):
+    """The public scene of that name from its file; Indian Pines if neither is given."""
+    from .sensing import scenes
+
+    if (name is None) != (file is None):
+        raise ValueError("--scene, --file: expected both or neither; see s3rnet-lite scenes")
+    return scenes.indian_pines() if name is None or file is None else scenes.public(name, file)
+
+
+def _regions(arguments: argparse.Namespace) -> tuple[tuple, object, dict]:
     """Training and validation images, the degradation, and what the metadata says of them."""
+    folder, msi_bands = arguments.data, arguments.msi_bands
     if folder is None:
         from .sensing import degradation, scenes
 
-        region, val, _ = scenes.split(scenes.indian_pines())
+        region, val, _ = scenes.split(_scene(arguments.scene, arguments.file))
         sources = {"scene": region.name, "validation_scene": val.name}
         return (region, val), degradation.simulated(region, msi_bands), sources
     from .training import dataset
@@ -172,6 +186,8 @@ def _regions(folder: Path | None, msi_bands: int) -> tuple[tuple, object, dict]:
         "a folder made by prepare: its test patches (default: Indian Pines)",
         required=False,
     ),
+    SCENE,
+    SCENE_FILE,
     result_file(required=False),
 )
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -186,9 +202,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     began, checkpoints, bands = time.perf_counter(), arguments.checkpoint, arguments.msi_bands
     if arguments.data is None:
-        content = evaluation.on_indian_pines(checkpoints, bands)
+        scene = _scene(arguments.scene, arguments.file)
+        content = evaluation.on_scene(scene, checkpoints, bands)
         rows = content["baselines"] | {row["checkpoint"]: row for row in content["networks"]}
-        rows["noise ceiling (about 2 dB)"] = content["noise_ceiling"]
+        if "noise_ceiling" in content:
+            rows["noise ceiling (about 2 dB)"] = content["noise_ceiling"]
         seeds = [row["seed"] for row in content["networks"]]
     else:
         content = evaluation.on_data_set(checkpoints, bands, arguments.data)
@@ -241,35 +259,6 @@ def prepare(arguments: argparse.Namespace) -> None:
         patches = sum(line["patches"] for line in lines)
         print(f"{part:6}{patches:6} patches of {flights} flight lines")
     print(f"{'Verified all checksums of' if finished else 'Wrote'} {out}")
-
-
-@command(
-    "complexity",
-    option("--network", choices=NETWORKS, default="s3rnet", help="default: s3rnet"),
-    option("--preset", choices=PRESETS, default="paper", help="default: paper (tiny: s3rnet only)"),
-    number("--hsi-bands", 172, "of the LR-HSI"),
-    number("--msi-bands", 4, "of the HR-MSI"),
-    number("--size", 256, "height and width of the HR-MSI in pixels"),
-)
-def complexity(arguments: argparse.Namespace) -> None:
-    """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the
-    network.
-    """
-    import torch
-
-    from .analysis import complexity
-    from .peers import registry
-
-    hsi_bands, msi_bands, size = arguments.hsi_bands, arguments.msi_bands, arguments.size
-    with torch.device("meta"):
-        network = registry.build(arguments.network, arguments.preset, hsi_bands, msi_bands)
-        small = size // network.scale
-        pair = torch.empty(1, hsi_bands, small, small), torch.empty(1, msi_bands, size, size)
-    counted = complexity.count(network, *pair)
-    memory = complexity.peak_memory(network, *pair) / 2**20
-    print(f"parameters {counted.parameters:>14,}")
-    print(f"GMACs      {counted.macs / 1e9:>14,.2f}\nGFLOPs     {counted.flops / 1e9:>14,.2f}")
-    print(f"peak MiB   {memory:>14,.0f}  (activations of one forward pass without gradients)")
 
 
 def main() -> int:

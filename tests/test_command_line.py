@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
+from scipy.ndimage import gaussian_filter
 
-from s3rnet_lite import S3RNet, baselines, robustness, sensors, training
+from s3rnet_lite import S3RNet, baselines, robustness, scenes, sensors, training
 from s3rnet_lite.__main__ import main
 from s3rnet_lite.experiments import commands, comparison
 from s3rnet_lite.files import command_line
@@ -208,3 +210,25 @@ def test_complexity_prints_table_one():
         "complexity", "--preset", "paper", "--hsi-bands", 172, "--msi-bands", 4, "--size", 256
     ).stdout
     assert "26,807,686" in printed and "941.90" in printed and "1,883.79" in printed
+
+
+def test_a_known_scene_from_a_file_is_trained_on_and_scored(tmp_path):
+    bands, height, width = scenes.PUBLIC["samson"].shape
+    cube = np.random.default_rng(0).random((bands, height, width))
+    cube = gaussian_filter(cube, (3, 2, 2))
+    savemat(tmp_path / "samson.mat", {"V": cube.transpose(0, 2, 1).reshape(bands, -1)})
+    where = ("--scene", "samson", "--file", tmp_path / "samson.mat", "--msi-bands", 3)
+    out = tmp_path / "model.safetensors"
+    done = run("train", *where, "--preset", "tiny", "--steps", 2, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.with_suffix(".json").read_text())["training"]["scene"] == "samson/train"
+    done = run("evaluate", *where, "--checkpoint", out, "--out", tmp_path / "scores.json")
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((tmp_path / "scores.json").read_text())
+    assert stored["scene"] == "samson/test" and 0 < stored["networks"][0]["q2n"] <= 1
+    for arguments in (
+        ("--scene", "samson"),
+        ("--scene", "mars", "--file", tmp_path / "samson.mat"),
+    ):
+        done = run("evaluate", *arguments)
+        assert done.returncode == 2 and ("both or neither" in done.stderr or "mars" in done.stderr)

@@ -202,3 +202,32 @@ def compare_scenes(arguments: argparse.Namespace) -> None:
     out = arguments.out or elsewhere.FILE
     elsewhere.run(arguments.folder, out, tuple(arguments.method))
     print(elsewhere.table(out))
+
+
+@command(
+    "complexity",
+    option("--network", choices=NETWORKS, default="s3rnet", help="default: s3rnet"),
+    option("--preset", choices=PRESETS, default="paper", help="default: paper (tiny: s3rnet only)"),
+    number("--hsi-bands", 172, "of the LR-HSI"),
+    number("--msi-bands", 4, "of the HR-MSI"),
+    number("--size", 256, "height and width of the HR-MSI in pixels"),
+)
+def complexity(arguments: argparse.Namespace) -> None:
+    """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the
+    network.
+    """
+    import torch
+
+    from ..analysis import complexity
+    from ..peers import registry
+
+    hsi_bands, msi_bands, size = arguments.hsi_bands, arguments.msi_bands, arguments.size
+    with torch.device("meta"):
+        network = registry.build(arguments.network, arguments.preset, hsi_bands, msi_bands)
+        small = size // network.scale
+        pair = torch.empty(1, hsi_bands, small, small), torch.empty(1, msi_bands, size, size)
+    counted = complexity.count(network, *pair)
+    memory = complexity.peak_memory(network, *pair) / 2**20
+    print(f"parameters {counted.parameters:>14,}")
+    print(f"GMACs      {counted.macs / 1e9:>14,.2f}\nGFLOPs     {counted.flops / 1e9:>14,.2f}")
+    print(f"peak MiB   {memory:>14,.0f}  (activations of one forward pass without gradients)")

@@ -126,26 +126,31 @@ def spatial_mean(x: torch.Tensor) -> torch.Tensor:
     return x.mean(dim=(-2, -1), keepdim=True).expand_as(x)
 
 
-def on_indian_pines(checkpoints: list[Path], msi_bands: int) -> dict:
+def on_scene(scene: Scene, checkpoints: list[Path], msi_bands: int) -> dict:
     """Scores on the test region of the classical methods and of each checkpoint, the noise ceiling,
     and mean and standard deviation over the checkpoints.
 
     Args:
-        msi_bands: of Landsat TM, where there is no checkpoint to say so.
+        msi_bands: of `sensors.simulated_msi`, where there is no checkpoint to say so.
 
     Raises:
-        ValueError: checkpoints of different degradations.
+        ValueError: checkpoints of different degradations, or of other bands than the scene's.
     """
-    region, _, test = scenes.split(scenes.indian_pines())
+    region, _, test = scenes.split(scene)
     models = load_comparable(checkpoints)
     degrade = models[0].degrade if models else simulated(test, msi_bands)
+    if degrade.srf.shape[1] != len(scene.cube):
+        raise ValueError(
+            f"--checkpoint: trained on {degrade.srf.shape[1]} bands, {scene.name} has "
+            f"{len(scene.cube)}"
+        )
     networks = [_row_of(path, model, test) for path, model in zip(checkpoints, models, strict=True)]
     return {
         "scene": test.name,
-        "rmse_unit": scenes.RADIANCE_UNIT,
+        "rmse_unit": scenes.RADIANCE_UNIT if scene.name == "indian_pines" else "as stored",
         "networks": networks,
         "baselines": score_baselines(degrade, region, test),
-        "noise_ceiling": metrics.noise_ceiling(test.cube, degrade.scale, test.scale),
+        **noise_ceiling(test, degrade.scale),
         "summary": {
             name: _mean_and_deviation([row[name] for row in networks])
             for name in metrics.MAIN
@@ -155,8 +160,16 @@ def on_indian_pines(checkpoints: list[Path], msi_bands: int) -> dict:
     }
 
 
+def noise_ceiling(test: Scene, scale: int) -> dict:
+    """`metrics.noise_ceiling` by that name, nothing where noise cannot be told from signal."""
+    try:
+        return {"noise_ceiling": metrics.noise_ceiling(test.cube, scale, test.scale)}
+    except ValueError:  # too few pixels for so many bands
+        return {}
+
+
 def on_data_set(checkpoints: list[Path], msi_bands: int, folder: Path) -> dict:
-    """Mean scores over the test patches of a prepared data set. Arguments as `on_indian_pines`."""
+    """Mean scores over the test patches of a prepared data set. Arguments as `on_scene`."""
     models = load_comparable(checkpoints)
     data, patches = dataset.load(folder), len(dataset.references(folder, "test"))
     degrade = models[0].degrade if models else data.degradation(msi_bands)
