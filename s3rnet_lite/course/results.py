@@ -12,6 +12,7 @@ from ..files.provenance import RESULTS_FOLDER
 from ..inference.adaptation import NETWORK, SKIP
 from . import claims, studies
 from .markdown import paragraph, table
+from .scene_results import other_scenes, readings_of_other_scenes
 from .speed_results import gpu_times, gpu_trainings, reading_of_gpu_trainings, speed
 from .studies import PSNR, read
 
@@ -87,6 +88,17 @@ six bands. "Best peer" is the best of the ten on average over these levels.
 {studies.ranks_without_a_skip()}
 
 Chapter [11](../../notebooks/11_robustness_table2.ipynb); `make robustness` repeats it.
+
+## Other scenes
+
+Pooled PSNR [dB] on halves of real scenes. *Lite* has learnt from the other half, *zero-shot* from
+the other scenes only; both know the pair's PSF and SRF, which `adapt` estimates.
+
+{other_scenes()}
+
+{readings_of_other_scenes()}
+
+`s3rnet-lite compare-scenes --folder FOLDER` repeats it on files that `s3rnet-lite scenes` lists.
 
 ## A pair of one's own: `adapt` against the truth
 

@@ -121,17 +121,7 @@ def open_cube(
             field missing or wrong; no 3-D array, or several without `variable`; wavelengths that do
             not fit the bands or have an unknown unit.
     """
-    path = Path(path)
-    reader = readers.READERS.get(path.suffix.lower())
-    if reader is None and path.is_file() and (header := find_header(path)):
-        path, reader = header, readers.READERS[".hdr"]  # the data file of an ENVI image was named
-    if reader is None:
-        raise ValueError(
-            f"{path}: expected a file that ends in {', '.join(readers.READERS)} (of an ENVI image, "
-            "name the .hdr)"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+    path, reader = _find_reader(Path(path))
     if wavelengths_nm is not None:
         wavelengths_nm = np.asarray(wavelengths_nm, dtype=np.float64)
         if wavelengths_nm.ndim != 1:
@@ -149,25 +139,44 @@ def open_cube(
         )
     if 0 in shape:
         raise ValueError(f"{path}: expected a non-empty image, got shape {shape}")
-    nothing = {"wavelengths_nm": None, "fwhm_nm": None, "ignore_value": None, "georeference": None}
-    nothing |= {
-        "good_bands": np.ones(shape[0], bool),
-        "_gain": np.ones(shape[0]),
-        "_offset": np.zeros(shape[0]),
-    }
-    found = nothing | found
     if wavelengths_nm is not None:
         found |= {"wavelengths_nm": wavelengths_nm, "fwhm_nm": None}
+    return CubeFile(path=path, **_complete(path, found))
+
+
+def _find_reader(path: Path) -> tuple[Path, Callable]:
+    """The file to open, which is the header where the data file of an ENVI image was named, and
+    what reads it.
+    """
+    reader = readers.READERS.get(path.suffix.lower())
+    if reader is None and path.is_file() and (header := find_header(path)):
+        return header, readers.READERS[".hdr"]
+    if reader is None:
+        raise ValueError(
+            f"{path}: expected a file that ends in {', '.join(readers.READERS)} (of an ENVI image, "
+            "name the .hdr)"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    return path, reader
+
+
+def _complete(path: Path, found: dict) -> dict:
+    """What a reader found, with the usual values for what a file does not say."""
+    bands = found["shape"][0]
+    usual = {"wavelengths_nm": None, "fwhm_nm": None, "ignore_value": None, "georeference": None}
+    usual |= {"good_bands": np.ones(bands, bool), "_gain": np.ones(bands)}
+    found = usual | {"_offset": np.zeros(bands)} | found
     for name in ("wavelengths_nm", "fwhm_nm"):
         values = found[name]
         if values is not None and (
-            len(values) != shape[0] or not (np.isfinite(values) & (values > 0)).all()
+            len(values) != bands or not (np.isfinite(values) & (values > 0)).all()
         ):
             raise ValueError(
-                f"{path}: {name}: expected {shape[0]} positive values, one a band, got "
+                f"{path}: {name}: expected {bands} positive values, one a band, got "
                 f"{len(values)}: {values}"
             )
-    return CubeFile(path=path, **found)
+    return found
 
 
 def create_cube(

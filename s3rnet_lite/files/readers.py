@@ -46,31 +46,32 @@ def read_geotiff(path: Path, given, variable: str | None, order: str | None = No
     if pages:
         raise ValueError(f"{path}: expected one image of many bands, got {pages} images (pages)")
 
-    def values(name: str) -> np.ndarray | None:
-        return (
-            np.array([float(tag[name]) for tag in tags])
-            if all(name in tag for tag in tags)
-            else None
-        )
+    return found | _geotiff_bands(path, tags, texts, given)
 
-    centres, centres_um, widths_um = (
-        values("wavelength"),
-        values("CENTRAL_WAVELENGTH_UM"),
-        values("FWHM_UM"),
-    )
-    if centres is not None and given is None:
-        found |= {
-            "wavelengths_nm": centres
-            * nanometres_per_unit(path, centres, tags[0].get("wavelength_units"))
-        }
-    elif centres_um is not None and given is None:
-        found |= {"wavelengths_nm": centres_um * 1000}
-    elif given is None and all(map(DESCRIBED.search, texts)):
-        matches = [DESCRIBED.search(text).groups() for text in texts]
-        numbers = np.array([float(number) for number, _ in matches])
-        found |= {"wavelengths_nm": numbers * nanometres_per_unit(path, numbers, matches[0][1])}
+
+def _geotiff_bands(path: Path, tags: list[dict], texts: list[str], given) -> dict:
+    """Wavelengths and widths in nm, from the bands' tags or their descriptions."""
+
+    def values(name: str) -> np.ndarray | None:
+        if not all(name in tag for tag in tags):
+            return None
+        return np.array([float(tag[name]) for tag in tags])
+
+    found, widths_um = {}, values("FWHM_UM")
     if widths_um is not None:
-        found |= {"fwhm_nm": widths_um * 1000}
+        found["fwhm_nm"] = widths_um * 1000
+    if given is not None:
+        return found
+    centres, centres_um = values("wavelength"), values("CENTRAL_WAVELENGTH_UM")
+    described = [DESCRIBED.search(text) for text in texts]
+    if centres is not None:
+        nm = nanometres_per_unit(path, centres, tags[0].get("wavelength_units"))
+        found["wavelengths_nm"] = centres * nm
+    elif centres_um is not None:
+        found["wavelengths_nm"] = centres_um * 1000
+    elif all(described):
+        numbers = np.array([float(match[1]) for match in described])
+        found["wavelengths_nm"] = numbers * nanometres_per_unit(path, numbers, described[0][2])
     return found
 
 

@@ -1,0 +1,65 @@
+"""Other scenes than the one of the course, as a table and sentences."""
+
+from __future__ import annotations
+
+import statistics
+
+from .. import baselines
+from ..experiments import elsewhere
+from .markdown import paragraph, table
+from .studies import PSNR, read
+
+TITLES = {1: "PAN", 4: "4 TM bands", 6: "6 TM bands"}
+LEARNT = {"lite": "lite", "zero-shot": "zero-shot", "adapt": "`adapt`"}
+
+
+def halves() -> dict[tuple, dict[str, list[dict]]]:
+    """(scene, tested half, MSI bands) -> method -> rows that were measured."""
+    found: dict[tuple, dict[str, list[dict]]] = {}
+    for row in read("scenes.json")["rows"]:
+        if "refused" not in row:
+            key = row["scene"], row["tested"], row["msi_bands"]
+            found.setdefault(key, {}).setdefault(row["method"], []).append(row)
+    return found
+
+
+def other_scenes() -> str:
+    """Pooled PSNR of the best classical method and of what was learnt, half by half."""
+    rows = []
+    for (scene, tested, bands), methods in halves().items():
+        known = {name: methods[name][0][PSNR] for name in baselines.NAMES if name in methods}
+        best = max(known, key=lambda name: known[name])
+        rows.append(
+            [
+                f"{scene.replace('_', ' ')}, {tested}",
+                TITLES[bands],
+                f"{known[best]:.2f} (`{best}`)",
+                *(_mean(methods.get(name, [])) for name in LEARNT),
+            ]
+        )
+    return table(["scene, tested half", "HR-MSI", "best classical", *LEARNT.values()], rows, 2)
+
+
+def _mean(rows: list[dict]) -> str:
+    if not rows:
+        return ""
+    return f"{statistics.fmean(row[PSNR] for row in rows):.2f}"
+
+
+def readings_of_other_scenes() -> str:
+    """What may be concluded."""
+    rows = read("scenes.json")["rows"]
+    lite = [row for row in elsewhere.summary(rows) if row["method"] == "lite"]
+    sentences = [
+        f"With {TITLES[row['msi_bands']]} the lite model is {row[f'mean_{PSNR}']:+.2f} dB from the "
+        f"best classical method of each half on average, {row[f'worst_{PSNR}']:+.2f} at worst "
+        f"({row['halves']} halves)."
+        for row in lite
+    ]
+    seeds = {row["seed"] for row in rows if row["method"] == "lite"}
+    return paragraph(
+        f"""{" ".join(sentences)} Seeds measured so far: {len(seeds)}. The model learns from the
+        other half of the same scene ({elsewhere.CONFIG.steps} steps). Its settings were chosen
+        inside the left halves, so that halves tested on the left are no clean test; those of the
+        zero-shot rows after a first look at them."""
+    )
