@@ -91,8 +91,8 @@ Chapter [11](../../notebooks/11_robustness_table2.ipynb); `make robustness` repe
 
 ## Other scenes
 
-Pooled PSNR [dB] on halves of real scenes. *Lite* has learnt from the other half, *zero-shot* from
-the other scenes only; both know the pair's PSF and SRF, which `adapt` estimates.
+Pooled PSNR [dB] on the right / left half of real scenes. *Lite* has learnt from the other half,
+*zero-shot* from other scenes only; both know the pair's PSF and SRF, which `adapt` estimates.
 
 {other_scenes()}
 

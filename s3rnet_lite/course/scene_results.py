@@ -24,26 +24,25 @@ def halves() -> dict[tuple, dict[str, list[dict]]]:
 
 
 def other_scenes() -> str:
-    """Pooled PSNR of the best classical method and of what was learnt, half by half."""
+    """Pooled PSNR of the best classical method and of what was learnt, right half and left half."""
+    found = halves()
     rows = []
-    for (scene, tested, bands), methods in halves().items():
-        known = {name: methods[name][0][PSNR] for name in baselines.NAMES if name in methods}
-        best = max(known, key=lambda name: known[name])
-        rows.append(
-            [
-                f"{scene.replace('_', ' ')}, {tested}",
-                TITLES[bands],
-                f"{known[best]:.2f} (`{best}`)",
-                *(_mean(methods.get(name, [])) for name in LEARNT),
-            ]
-        )
-    return table(["scene, tested half", "HR-MSI", "best classical", *LEARNT.values()], rows, 2)
+    for scene, bands in dict.fromkeys((scene, bands) for scene, _, bands in found):
+        both = [found[scene, f"{side} half", bands] for side in ("right", "left")]
+        cells = [" / ".join(_best(methods) for methods in both)]
+        cells += [" / ".join(_mean(methods.get(name, [])) for methods in both) for name in LEARNT]
+        rows.append([scene.replace("_", " "), TITLES[bands], *cells])
+    return table(["scene", "HR-MSI", "best classical", *LEARNT.values()], rows, 2)
+
+
+def _best(methods: dict[str, list[dict]]) -> str:
+    known = {name: methods[name][0][PSNR] for name in baselines.NAMES if name in methods}
+    best = max(known, key=lambda name: known[name])
+    return f"{known[best]:.2f} (`{best}`)"
 
 
 def _mean(rows: list[dict]) -> str:
-    if not rows:
-        return ""
-    return f"{statistics.fmean(row[PSNR] for row in rows):.2f}"
+    return f"{statistics.fmean(row[PSNR] for row in rows):.2f}" if rows else "–"
 
 
 def readings_of_other_scenes() -> str:
