@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 from .course import commands as _course  # noqa: F401 (adds notebooks and labs)
@@ -267,12 +268,18 @@ def main() -> int:
     program = name if name == "s3rnet-lite" else "python -m s3rnet_lite"
     text = "Hyperspectral and multispectral image fusion with S3RNet."
     arguments = parser(program, text).parse_args()
-    try:
-        arguments.run(arguments)
-    except (TypeError, ValueError, OSError, FloatingPointError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            arguments.run(arguments)
+        except (TypeError, ValueError, OSError, FloatingPointError, ImportError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     return 0
+
+
+def _show_warning(message, *_where) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -85,7 +86,8 @@ def test_the_choices_are_those_of_the_package():
 
 def test_fuse_writes_what_the_model_answers(checkpoint, pair, tmp_path):
     out = tmp_path / "deeper" / "fused.npy"
-    done = run("fuse", "--hsi", pair[0], "--msi", pair[1], "--checkpoint", checkpoint, "--out", out)
+    files = ("--hsi", pair[0], "--msi", pair[1], "--checkpoint", checkpoint, "--out", out)
+    done = run("fuse", *files, "--no-guard")
     assert done.returncode == 0 and "170 x 16 x 16" in done.stdout
     x_h, x_m = torch.from_numpy(np.load(pair[0])), torch.from_numpy(np.load(pair[1])["x_m"])
     with torch.no_grad():
@@ -103,7 +105,7 @@ def bad_inputs():
     yield "nan", np.where(good_h > 0.9, np.nan, good_h), good_m, "NaN"
     yield "integers", (good_h * 1000).astype(np.uint16), good_m, "floating-point"
     yield "empty", good_h[:, :0], good_m, "non-empty"
-    yield "batch", good_h[None], good_m[None], "three axes (C, H, W)"
+    yield "batch", np.stack([good_h] * 2), np.stack([good_m] * 2), "three axes"
 
 
 @pytest.mark.parametrize(
@@ -232,3 +234,21 @@ def test_a_known_scene_from_a_file_is_trained_on_and_scored(tmp_path):
     ):
         done = run("evaluate", *arguments)
         assert done.returncode == 2 and ("both or neither" in done.stderr or "mars" in done.stderr)
+
+
+def test_fuse_says_how_much_of_the_image_is_the_models_and_what_it_is_in_doubt_of(tmp_path):
+    scene = scenes.split(scenes.indian_pines())[2]
+    model = training.load_checkpoint("lite-4bands")
+    x_h, x_m = model.degrade(scene.cube.flip(0))  # bands in reversed order: an unknown place
+    np.save(tmp_path / "h.npy", x_h)
+    np.save(tmp_path / "m.npy", x_m.permute(1, 2, 0))
+    files = ("--hsi", tmp_path / "h.npy", "--msi", tmp_path / "m.npy", "--out", tmp_path / "y.npy")
+    done = run("fuse", *files, "--checkpoint", "lite-4bands")
+    assert done.returncode == 2 and "warning: " in done.stderr and "order=" in done.stderr
+    np.save(tmp_path / "m.npy", x_m)
+    done = run("fuse", *files, "--checkpoint", "lite-4bands")
+    assert done.returncode == 0, done.stderr
+    [share] = re.findall(
+        r"Of the image, (\d+)% is the model's and the rest sylvester's", done.stdout
+    )
+    assert int(share) < 50 and "unlike what the model was trained on" in done.stdout

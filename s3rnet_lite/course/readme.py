@@ -65,7 +65,7 @@ def findings() -> str:
 def _damage() -> str:
     return (
         "**The copy of Indian Pines in `tensorly` is damaged.** Every byte 13 became a 10, so "
-        "2.8 % of its numbers are 768 too small. Chapter [01](notebooks/01_degradation.ipynb) "
+        "2.5 % of its numbers are 768 too small. Chapter [01](notebooks/01_degradation.ipynb) "
         "repairs them; [data/README.md](data/README.md) has a check for other copies."
     )
 

@@ -216,7 +216,8 @@ def _doubtful(lengths: tuple[int, ...], bands: int) -> bool:
     """
     own, others = lengths[bands], [length for axis, length in enumerate(lengths) if axis != bands]
     extreme = own < min(others) or own > max(others)
-    return not extreme or (own > FEW_BANDS >= min(others))
+    few = own > FEW_BANDS >= min(others) and max(others) >= 4 * min(others)
+    return 0 not in lengths and (not extreme or few)
 
 
 def _find_wavelengths(

@@ -32,7 +32,7 @@ def indian_pines(repaired: bool = True) -> Scene:
     """AVIRIS over north-western Indiana, June 1992: 144 x 144 pixels of about 20 m, 170 bands, real
     radiance.
 
-    The distributed file is damaged: 2.8 % of its numbers lost 768 when a byte was mistaken for a
+    The distributed file is damaged: 2.5 % of its numbers lost 768 when a byte was mistaken for a
     line end. `repair.py` shows the evidence and undoes it; `repaired=False` gives the file as
     distributed.
 
