@@ -161,7 +161,7 @@ def learn(
     """A network that has learnt from the training part of the reduced pair."""
     degrade = pair.degrade
     y, x_m = reduced.y[:, *pair.train], reduced.x_m[:, *pair.train]
-    crop = min(config.crop, *(length // degrade.scale * degrade.scale for length in y.shape[1:]))
+    crop = min(config.crop, *y.shape[1:]) // degrade.scale * degrade.scale
     config = replace(config, crop=crop, validate_every=config.steps)
     torch.manual_seed(config.seed)
     network = S3RNet.from_preset(preset, len(y), len(x_m), scale=degrade.scale)

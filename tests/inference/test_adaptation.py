@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_fusion import TINY
 
-from s3rnet_lite import Degradation, baselines, metrics, training
+from s3rnet_lite import Degradation, baselines, metrics, sensors, training
 from s3rnet_lite.inference import adaptation, tiling
 from s3rnet_lite.training.fusion import FusionModel
 
@@ -170,3 +170,14 @@ def test_a_network_has_the_share_that_its_held_out_errors_deserve(
     errors = {"network": network_error * noise, "sylvester": noise.flip(0)}
     share, closed = adaptation.weigh(errors, pair)
     assert closed == "sylvester" and least <= share <= most
+
+
+def test_a_panchromatic_pair_of_scale_three_is_fused(indian_pines):
+    bands = indian_pines.wavelengths_nm.argsort()[::10]
+    y = indian_pines.cube[bands, :72, :99]
+    srf = sensors.pan(indian_pines.wavelengths_nm[bands], indian_pines.fwhm_nm[bands])
+    x_h, x_m = Degradation(3, 1.3, srf)(y)
+    found = adaptation.adapt(x_h, x_m, config=TINY, preset="tiny", progress=False)
+    assert found.report["pair"]["scale"] == 3 and found.y_hat.shape == y.shape
+    bicubic = metrics.rmse(baselines.upsample(x_h, 3, "bicubic"), y)
+    assert metrics.rmse(found.y_hat, y) < bicubic
