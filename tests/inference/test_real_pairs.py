@@ -23,5 +23,5 @@ def test_hyperion_with_the_panchromatic_band_of_ali_is_fused_at_scale_three():
     found = adaptation.adapt(x_h, x_m, config=config, progress=False)
     scores = found.report["held_out"]["scores"]
     psnr = {name: row["psnr_pooled_scene_peak"] for name, row in scores.items()}
-    assert psnr["blend"] > psnr["bicubic"] + 1 and psnr["blend"] > psnr["sylvester"] - 0.05
+    assert psnr["blend"] > psnr["bicubic"] + 1 and psnr["blend"] > psnr["sylvester"] - 0.2
     assert found.report["pair"]["scale"] == 3
