@@ -252,3 +252,19 @@ def test_fuse_says_how_much_of_the_image_is_the_models_and_what_it_is_in_doubt_o
         r"Of the image, (\d+)% is the model's and the rest sylvester's", done.stdout
     )
     assert int(share) < 50 and "unlike what the model was trained on" in done.stdout
+
+
+def test_two_images_of_one_file_are_fused_by_their_names(checkpoint, tmp_path):
+    model = training.load_checkpoint(checkpoint)
+    x_h, x_m = model.degrade(torch.rand(170, 16, 20))
+    arrays = {name: x.permute(1, 2, 0).numpy() for name, x in (("hs", x_h), ("ms", x_m))}
+    savemat(tmp_path / "pair.mat", arrays)
+    file, out = tmp_path / "pair.mat", tmp_path / "y.npy"
+    names = ("--hsi-variable", "hs", "--msi-variable", "ms", "--order", "HWC")
+    files = ("--hsi", file, "--msi", file, "--out", out, "--checkpoint", checkpoint)
+    done = run("fuse", *files, *names, "--no-guard")
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        np.testing.assert_allclose(np.load(out), model(x_h[None], x_m[None])[0], atol=1e-5)
+    done = run("fuse", *files)
+    assert done.returncode == 2 and "holds 2 images, choose one" in done.stderr

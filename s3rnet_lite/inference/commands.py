@@ -6,6 +6,12 @@ import argparse
 
 from ..files.command_line import SEED, command, number, option, path
 
+ARRAYS = (
+    option("--hsi-variable", help="of a .mat, .h5 or .npz file with several images"),
+    option("--msi-variable", help="the same of the HR-MSI"),
+    option("--order", help="of the axes in .npy, .npz, .mat and .h5 files, HWC say"),
+)
+
 
 @command(
     "fuse",
@@ -31,17 +37,17 @@ from ..files.command_line import SEED, command, number, option, path
         action="store_true",
         help="the model alone, whatever the pair degraded once more says of it",
     ),
+    *ARRAYS,
 )
 def fuse(arguments: argparse.Namespace) -> None:
     """Fuse one LR-HSI and one HR-MSI of any size, tile by tile. A killed run goes on with the same
     command.
     """
     from .. import training
-    from ..files import formats
     from . import tiled_files
 
     model = training.load_checkpoint(arguments.checkpoint)
-    pair = formats.open_cube(arguments.hsi), formats.open_cube(arguments.msi)
+    pair = _open(arguments)
     tiles, units = (arguments.tile, arguments.overlap), (arguments.scale, arguments.offset)
     guard = not arguments.no_guard
     shape, known = tiled_files.fuse(model, *pair, arguments.out, *tiles, *units, guard=guard)
@@ -69,6 +75,7 @@ def fuse(arguments: argparse.Namespace) -> None:
     ),
     number("--steps", 1000, "weight updates"),
     SEED,
+    *ARRAYS,
 )
 def adapt(arguments: argparse.Namespace) -> None:
     """Fuse one pair of your own without ground truth: learn on the pair degraded once more, and
@@ -80,8 +87,19 @@ def adapt(arguments: argparse.Namespace) -> None:
     from . import adaptation, report
 
     config = replace(adaptation.CONFIG, seed=arguments.seed, steps=arguments.steps)
-    pair, known = (arguments.hsi, arguments.msi), (arguments.srf, arguments.psf_sigma)
+    pair = _open(arguments)
+    known = arguments.srf, arguments.psf_sigma
     found, written = report.run(*pair, arguments.out, *known, config)
     if found.model is not None:
         print(metrics.format_rows(found.report["held_out"]["scores"]))
     print(found.report["recommendation"], *(f"Wrote {path}" for path in written), sep="\n")
+
+
+def _open(arguments: argparse.Namespace) -> tuple:
+    """The two images of a pair."""
+    from ..files import formats
+
+    return (
+        formats.open_cube(arguments.hsi, arguments.hsi_variable, order=arguments.order),
+        formats.open_cube(arguments.msi, arguments.msi_variable, order=arguments.order),
+    )

@@ -22,16 +22,16 @@ FALSE_COLOUR_NM = (480.0, 650.0)  # first and last band, where nobody says; a pi
 
 
 def run(
-    hsi: str | Path,
-    msi: str | Path,
+    hsi: str | Path | formats.CubeFile,
+    msi: str | Path | formats.CubeFile,
     out: str | Path,
     srf: str | None = None,
     psf_sigma: float | None = None,
     config: training.TrainingConfig = adaptation.CONFIG,
     progress: bool = True,
 ) -> tuple[Adaptation, list[Path]]:
-    """Fuse a pair of files, of any format that `formats.open_cube` reads, as `adaptation.adapt`
-    does; bad bands are left out.
+    """Fuse a pair of files, of any format that `formats.open_cube` reads, or opened already, as
+    `adaptation.adapt` does; bad bands are left out.
 
     Written beside `out` (.npy, or .hdr with wavelengths and the HR-MSI's georeference):
     NAME.safetensors and NAME.json, the model, which `fuse` applies to other pairs of these sensors
@@ -55,7 +55,10 @@ def run(
     out = Path(out)
     if out.suffix not in (".npy", ".hdr"):
         raise ValueError(f"{out}: expected a file to write that ends in .npy or .hdr")
-    hsi_file, msi_file = formats.open_cube(hsi), formats.open_cube(msi)
+    hsi_file, msi_file = (
+        file if isinstance(file, formats.CubeFile) else formats.open_cube(file)
+        for file in (hsi, msi)
+    )
     check_footprints(hsi_file, msi_file)
     good = hsi_file.good_bands
     wavelengths, fwhm = (
@@ -74,8 +77,9 @@ def run(
             found.y_hat.numpy()
         )
     report, picture = (out.with_name(f"{out.stem}_report{ending}") for ending in (".json", ".png"))
+    names = {"hsi": str(hsi_file.path), "msi": str(msi_file.path)}
     if found.model is None:  # too small a pair
-        atomic.write_json(report, {"hsi": str(hsi), "msi": str(msi), **found.report})
+        atomic.write_json(report, names | found.report)
         return found, [out, report]
     facts = {
         "units": "those of the pair it was trained on",
@@ -85,7 +89,7 @@ def run(
     training.save_checkpoint(
         out.with_suffix(".safetensors"), found.model, found.report["training"]["preset"], facts
     )
-    atomic.write_json(report, {"hsi": str(hsi), "msi": str(msi), **found.report})
+    atomic.write_json(report, names | found.report)
     figure = draw(found, x_h, x_m, wavelengths)
     figure.savefig(picture, dpi=110, metadata={"Software": None})
     plt.close(figure)
