@@ -70,9 +70,12 @@ class DetailRegression(nn.Module):
         return _ridge(self.power, self.product)
 
     def learn_from(self, x_h: torch.Tensor, x_m: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Weights (C, features) from the training scenes and this pair, and how many times the
-        squared error the training scenes alone leave of its detail, compared with the pair alone: 1
-        to about 10 for a place like them. A pair that is too small changes nothing: 1.
+        """What the training scenes and one pair say together; x_h (C, h, w), x_m (M, h*r, w*r).
+
+        Returns:
+            weights (C, features), and the misfit: the squared error that the training scenes' own
+            weights leave of the pair's detail, over that of the pair's own; at least 1, and larger
+            the less the two are alike (`guard.FAMILIAR`). 1 of a pair that is too small to tell.
         """
         trained = self.trained_weights()
         reduced = reduce_pair(x_h, x_m, self.degrade)

@@ -89,7 +89,7 @@ def test_too_small_a_pair_is_fused_in_closed_form_and_told_why(
     assert [path.name for path in written] == ["y.npy", "y_report.json"]
     stored = json.loads(written[1].read_text())
     method = stored["written"]["method"]
-    assert method in (closed, "sylvester", "bicubic", "cnmf")
+    assert closed is None or method == closed
     assert stored["recommendation"].startswith(f"Written is {method}, without a network. x_h: 16 x")
     bicubic = metrics.rmse(baselines.upsample(x_h[:, :16, :16], 4, "bicubic"), y[:, :64, :64])
     assert found.model is None and metrics.rmse(found.y_hat, y[:, :64, :64]) < 1.1 * bicubic

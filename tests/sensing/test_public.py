@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from s3rnet_lite import scenes
 from s3rnet_lite.__main__ import main
@@ -108,3 +108,12 @@ def test_the_list_of_scenes_names_all(capsys, monkeypatch):
     main()
     printed = capsys.readouterr().out
     assert all(name in printed for name in scenes.PUBLIC) and printed.strip() == public.table()
+
+
+@here
+def test_the_grid_of_aviris_is_near_the_calibration_that_comes_with_jasper_ridge():
+    stored = loadmat(FOLDER / "AVIRIS_wavelengths.mat")
+    [measured] = [v.ravel().astype(float) for k, v in stored.items() if not k.startswith("_")]
+    measured = measured * (1000 if measured.max() < 10 else 1)
+    ours = public.spectrometer(public.AVIRIS, range(1, 225))
+    assert np.abs(np.array(ours) - measured).max() < 0.8  # nm, as public.py says

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from s3rnet_lite import S3RNet, baselines, degradation
+from s3rnet_lite import S3RNet, baselines
 from s3rnet_lite.sensing.degradation import Degradation
-from s3rnet_lite.training import details, guard
+from s3rnet_lite.training import guard
 from s3rnet_lite.training.details import DetailRegression, features, reduce_pair
 from s3rnet_lite.training.fusion import FusionModel
 
@@ -111,12 +111,17 @@ def test_the_share_has_the_least_error_of_evidence_and_prior_together(degrade):
     assert guard.judge(x_h[:, :4, :4], x_m[:, :16, :16], degrade, None)[0] == guard.PRIOR_SHARE
 
 
-def test_of_one_msi_band_other_closed_forms_may_serve(indian_pines_split):
-    region = indian_pines_split[1].crop(slice(0, 24), slice(0, 48), "part")
-    degrade = degradation.simulated(region, 1)
-    x_h, x_m = degrade(region.cube)
-    _, rival = guard.judge(x_h, x_m, degrade, lambda h, m: baselines.bicubic(h, m, degrade))
-    assert rival in ("sylvester", "bicubic", "cnmf")
+@pytest.mark.parametrize(
+    ("powers", "msi_bands", "expected"),
+    [
+        ({"sylvester": 2.0, "bicubic": 1.0, "cnmf": 4.0}, 1, "bicubic"),
+        ({"sylvester": 2.0, "bicubic": 4.0, "cnmf": 1.9}, 1, "sylvester"),  # less than 1 dB better
+        ({"sylvester": 2.0, "bicubic": 1.0, "cnmf": 1.0}, 4, "sylvester"),  # no rivals
+    ],
+)
+def test_of_one_msi_band_a_clearly_better_closed_form_serves(powers, msi_bands, expected):
+    errors = {name: torch.full((2, 3, 3), power**0.5) for name, power in powers.items()}
+    assert guard.closed_form(errors, msi_bands) == expected
 
 
 def test_a_model_that_is_wrong_on_a_scene_stays_near_the_closed_form(indian_pines_split, degrade6):
@@ -146,7 +151,3 @@ def test_in_training_mode_nothing_is_learnt_from_the_pair(small_train, degrade6)
     assert all(parameter.grad is not None for parameter in network.parameters())
     other = model(torch.cat([x_h, 1 - x_h]), torch.cat([x_m, 1 - x_m]))[:1]
     assert torch.allclose(fused, other, atol=1e-5)  # an image does not know of its neighbours
-
-
-def test_the_numbers_behind_the_defaults_are_stated():
-    assert 0 < details.RIDGE < 1 and 0 < details.PAIR_SHARE <= 1 and 0 < guard.PRIOR_SHARE < 1
