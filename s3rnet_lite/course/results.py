@@ -103,7 +103,7 @@ Pooled PSNR [dB] on the right / left half of real scenes. *Lite* has learnt from
 ## A pair of one's own: `adapt` against the truth
 
 Pooled PSNR at full size, against a truth that `adapt` does not see (120 bands, the four 10 m bands
-of Sentinel-2A, one seed).
+of Sentinel-2A, one seed). Measured before `adapt` wrote a blend: its network's image alone.
 
 {own_pairs()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 
 from .. import baselines
 from ..experiments import elsewhere
@@ -55,9 +56,10 @@ def readings_of_other_scenes() -> str:
         f"({row['halves']} halves)."
         for row in lite
     ]
-    seeds = {row["seed"] for row in rows if row["method"] == "lite"}
+    seeds = Counter(row["seed"] for row in rows if row["method"] == "lite")
+    trained = ", ".join(f"{count} with seed {seed}" for seed, count in sorted(seeds.items()))
     return paragraph(
-        f"""{" ".join(sentences)} Seeds measured so far: {len(seeds)}. The model learns from the
+        f"""{" ".join(sentences)} Trainings so far: {trained}. The model learns from the
         other half of the same scene ({elsewhere.CONFIG.steps} steps). Its settings were chosen
         inside the left halves, so that halves tested on the left are no clean test; those of the
         zero-shot rows after a first look at them."""

@@ -1,5 +1,6 @@
 """Does it hold on other scenes? On every real scene at hand, one half to learn from and the other
-to be tested on, and zero-shot; read in notebooks/09_peers_table1.ipynb.
+to be tested on, and zero-shot; shown in data/results/README.md, with the network of
+notebooks/09_peers_table1.ipynb.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..training.fusion import FusionModel
 FILE = provenance.RESULTS_FOLDER / "scenes.json"
 MSI_BANDS = (1, 4, 6)
 SEEDS = (0, 1, 2)
-# What all sides share; chosen inside the left halves.
+# The skip was chosen inside the left halves; the steps are what a CPU does in about a minute.
 CONFIG = replace(
     training.CONFIGS["lite"], steps=400, warmup_steps=100, skip="details", validate_every=400
 )

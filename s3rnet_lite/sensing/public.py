@@ -1,5 +1,5 @@
 """Scenes that people in this field use: what their files hold, which bands those are, and where
-they come from; used in notebooks/01_degradation.ipynb. None of them is redistributed here.
+they come from; more scenes than that of notebooks/01_degradation.ipynb. None is redistributed here.
 """
 
 from __future__ import annotations

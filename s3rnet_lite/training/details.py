@@ -1,5 +1,5 @@
 """What a sharp camera's bands say of the detail in all the others: a regression that learns from
-training scenes and from the pair at hand; built in notebooks/06_training.ipynb.
+training scenes and from the pair at hand; used in notebooks/06_training.ipynb.
 """
 
 from __future__ import annotations

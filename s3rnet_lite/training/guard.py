@@ -1,5 +1,5 @@
-"""How much of a model's image to use, decided on the pair itself; built in
-notebooks/06_training.ipynb.
+"""How much of a model's image to use, decided on the pair itself; part of the
+models of notebooks/06_training.ipynb.
 """
 
 from __future__ import annotations
