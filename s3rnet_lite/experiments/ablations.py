@@ -27,6 +27,9 @@ VARIANTS: dict[str, dict[str, dict]] = {
     "gates start open, learn at full speed": dict(config=dict(gate_learning_rate_factor=1.0)),
     "attention not normalised": dict(network=dict(normalise_attention=False)),
     "nearest upsampling": dict(network=dict(upsampling="nearest")),
+    "3x3 entries": dict(network=dict(entry_kernel_size=3)),
+    "damped residuals": dict(network=dict(damped=True)),
+    "injection skip": dict(config=dict(skip="injection")),
     "bilinear skip": dict(config=dict(skip="bilinear")),
     "no skip": dict(config=dict(skip="none")),
     "bilinear skip, gates as in the paper": dict(

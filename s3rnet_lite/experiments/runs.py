@@ -87,6 +87,7 @@ def recipe(
         learning_rate=learning_rate,
         warmup_steps=steps // 15,
         validate_every=steps,
+        skip="injection",
         seed=seed,
     )
     ours = network == "s3rnet"
@@ -94,7 +95,7 @@ def recipe(
         config = replace(config, **changes)
         skips_itself = network in peers.WITH_GLOBAL_SKIP and config.skip != "none"
         own = {"global_skip": False} if skips_itself else {}
-        return s3rnet.COMPARISON if ours else own, config
+        return own, config
     config = replace(config, **PAPER_FORM, warmup_steps=0, gradient_clip=None)
     if network not in RANGE_SCALED:
         config = replace(config, scaling="none")

@@ -22,7 +22,7 @@ from . import no_reference
 from .calibration import Response
 from .pair import LARGEST_SHIFT, Pair, Reduced, Window, calibrate
 
-CONFIG = replace(training.CONFIGS["lite"], steps=1_000)
+CONFIG = replace(training.CONFIGS["lite"], steps=600, skip="injection")
 NETWORK, SKIP, BLEND = "network", "skip_without_network", "blend"
 PRIOR_SHARE = 0.5  # of the network in the blend, before the held-out pixels speak
 

@@ -71,7 +71,7 @@ def test_groups_in_q_as_the_text_has_it_leave_too_few_parameters():
 
 
 @pytest.mark.parametrize(
-    ("preset", "width", "growth", "heads"), [("lite", 32, 16, 2), ("tiny", 16, 8, 1)]
+    ("preset", "width", "growth", "heads"), [("lite", 24, 12, 2), ("tiny", 16, 8, 1)]
 )
 def test_small_presets_have_the_size_of_one_block_a_branch_and_a_thin_head(
     preset, width, growth, heads
