@@ -71,21 +71,22 @@ def test_groups_in_q_as_the_text_has_it_leave_too_few_parameters():
 
 
 @pytest.mark.parametrize(
-    ("preset", "width", "growth", "heads"), [("lite", 24, 12, 2), ("tiny", 16, 8, 1)]
+    ("preset", "width", "growth", "heads", "hidden", "entry"),
+    [("lite", 24, 12, 2, 48, 1), ("tiny", 16, 8, 1, 16, 3)],
 )
 def test_small_presets_have_the_size_of_one_block_a_branch_and_a_thin_head(
-    preset, width, growth, heads
+    preset, width, growth, heads, hidden, entry
 ):
     dense = (
         sum((width + j * growth) * growth * 9 + growth for j in range(4))
         + (width + 4 * growth) * width * 9
         + width
     )
-    entries = sum(bands * width * 9 + width for bands in (172, 4, 176, 176))
+    entries = sum(bands * width * entry**2 + width for bands in (172, 4, 176, 176))
     attention = (
         3 * (width * 16 * heads + 16 * heads) + 16 * heads * width + width + heads
     )  # a temperature each
-    gates, head = 4 * width * 4 + 4, (width * width * 9 + width) + width * 172
+    gates, head = 4 * width * 4 + 4, (width * hidden * 9 + hidden) + hidden * 172
     assert (
         parameters(S3RNet.from_preset(preset, 172, 4))
         == entries + 4 * dense + attention + gates + head
