@@ -231,3 +231,23 @@ def complexity(arguments: argparse.Namespace) -> None:
     print(f"parameters {counted.parameters:>14,}")
     print(f"GMACs      {counted.macs / 1e9:>14,.2f}\nGFLOPs     {counted.flops / 1e9:>14,.2f}")
     print(f"peak MiB   {memory:>14,.0f}  (activations of one forward pass without gradients)")
+
+
+@command(
+    "deafness",
+    option("--size", choices=("small", "long", "full"), default="small", help="default: small"),
+    number("--seeds", 1, SEEDS),
+    option(
+        "--minutes", type=float, help="of each training, all calls together (default: to its end)"
+    ),
+)
+def deaf(arguments: argparse.Namespace) -> None:
+    """Train S3RNet in the paper's form at four learning rates (size "full": the full-size network
+    at the paper's), and watch whether it uses the LR-HSI; stored in data/results/deafness, resumed.
+    """
+    from . import deafness
+
+    full = arguments.size == "full"
+    sizes = [deafness.Trajectory("full", seed=seed) for seed in range(arguments.seeds)]
+    for one in sizes if full else deafness.all_small(arguments.seeds, arguments.size):
+        deafness.run(one, arguments.minutes)

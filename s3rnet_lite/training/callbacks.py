@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from ..sensing.scene import Scene
+from .fusion import FusionModel
 from .run import Run
 from .state import load_state, save_state
 from .validation import validate
@@ -30,8 +32,13 @@ class Deadline:
 class Validation:
     """Score the model when the configuration says so, and show the score on the bar."""
 
-    def __init__(self, scenes: Scene | list[Scene], bar: tqdm):
-        self.scenes, self.bar = scenes, bar
+    def __init__(
+        self,
+        scenes: Scene | list[Scene],
+        bar: tqdm,
+        watch: Callable[[FusionModel], dict] | None = None,
+    ):
+        self.scenes, self.bar, self.watch = scenes, bar, watch
 
     def __call__(self, run: Run) -> None:
         if not run.validating:
@@ -39,6 +46,8 @@ class Validation:
         run.read_losses()
         if run.fabric.is_global_zero:  # the others wait where gradients are next averaged
             row = {"step": run.steps, **validate(run.model, self.scenes)}
+            if self.watch is not None:
+                row |= self.watch(run.model)
             run.history.validation.append(row)
             run.fabric.log_dict(curves(row), run.steps)
             self.bar.set_postfix(psnr=f"{row['psnr_pooled_scene_peak']:.2f} dB")

@@ -4,6 +4,7 @@ notebooks/06_training.ipynb and 10.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def fit(
     num_nodes: int = 1,
     save_minutes: float = 10.0,
     log: str | Path | None = None,
+    watch: Callable[[FusionModel], dict] | None = None,
 ) -> History:
     """Train a fusion network (or a `FusionModel` that holds one) in place.
 
@@ -65,6 +67,7 @@ def fit(
         devices, num_nodes: of this machine and machines; `config.batch_size` is that of all
             together.
         log: folder for TensorBoard: loss, learning rate, speed, memory and validations.
+        watch: called with the model at each validation; what it returns joins the row.
 
     Raises:
         ValueError: a crop that does not fit, a batch that cannot be shared out, or a state file of
@@ -90,7 +93,7 @@ def fit(
     steps = range(run.steps, config.steps)
     quiet = not progress or run.history.rank > 0
     bar = tqdm(steps, initial=run.steps, total=config.steps, disable=quiet, unit="step")
-    callbacks = [Deadline(minutes), Validation(val, bar), state, read_losses]
+    callbacks = [Deadline(minutes), Validation(val, bar, watch), state, read_losses]
     with (
         changed_forward(run.model.network, config.checkpoint_activations, config.compile),
         ThreadPoolExecutor(1) as ahead,
