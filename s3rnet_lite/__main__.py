@@ -13,6 +13,7 @@ from .course import commands as _course  # noqa: F401 (adds notebooks and labs)
 from .experiments import commands as _experiments  # noqa: F401 (adds compare and others)
 from .files.command_line import (
     PRESETS,
+    SKIPS,
     SEED,
     command,
     number,
@@ -85,6 +86,7 @@ def flag(name: str, text: str) -> tuple[tuple, dict]:
         type=int,
         help="send a batch through the network in so many parts, for less memory",
     ),
+    option("--skip", choices=SKIPS, help="what the network corrects (default: the preset's)"),
     flag("--checkpoint-activations", "compute more and keep less, for less memory"),
     flag("--compile", "let torch.compile fuse the network's operations"),
     number("--devices", 1, "graphics cards, or processes on a CPU"),

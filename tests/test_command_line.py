@@ -19,6 +19,7 @@ from s3rnet_lite.files import command_line
 from s3rnet_lite.files.command_line import COMMANDS
 from s3rnet_lite.inference import adaptation, tiling
 from s3rnet_lite.network.s3rnet import PRESETS
+from s3rnet_lite.training import fusion
 from s3rnet_lite.peers import registry
 from s3rnet_lite.training.fusion import FusionModel
 
@@ -73,6 +74,7 @@ def test_help_needs_no_heavy_package():
 
 def test_the_choices_are_those_of_the_package():
     assert set(command_line.PRESETS) == set(PRESETS) == set(training.CONFIGS)
+    assert command_line.SKIPS == fusion.SKIPS
     assert sensors.MSI_BANDS == command_line.MSI_BANDS
     assert commands.NETWORKS == registry.NAMES
     assert tuple(comparison.RECIPES) == commands.RECIPES

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PRESETS = ("paper", "lite", "tiny")
+SKIPS = ("none", "bilinear", "injection", "details")
 MSI_BANDS = (1, 3, 4, 6)
 
 

@@ -29,7 +29,11 @@ def test_no_shipped_model_is_far_below_the_closed_form_where_it_knows_nothing(
     plain, guarded = (tiling.fuse(model, x_h, x_m, guard=guard) for guard in (False, True))
     closed = baselines.sylvester(x_h, x_m, model.degrade)
     psnr = [metrics.pooled_psnr(image, scene.cube) for image in (plain, guarded, closed)]
-    assert psnr[0] < psnr[2] - 1 and psnr[1] > psnr[2] - 0.05
+    assert psnr[1] > psnr[2] - 0.05
+    if model.skip == "details":  # guards itself
+        assert psnr[0] > psnr[2] - 0.05
+    else:
+        assert psnr[0] < psnr[2] - 1
 
 
 def test_at_home_the_model_keeps_most_of_its_image(indian_pines_split):
