@@ -13,8 +13,8 @@ from .course import commands as _course  # noqa: F401 (adds notebooks and labs)
 from .experiments import commands as _experiments  # noqa: F401 (adds compare and others)
 from .files.command_line import (
     PRESETS,
-    SKIPS,
     SEED,
+    SKIPS,
     command,
     number,
     option,

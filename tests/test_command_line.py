@@ -19,8 +19,8 @@ from s3rnet_lite.files import command_line
 from s3rnet_lite.files.command_line import COMMANDS
 from s3rnet_lite.inference import adaptation, tiling
 from s3rnet_lite.network.s3rnet import PRESETS
-from s3rnet_lite.training import fusion
 from s3rnet_lite.peers import registry
+from s3rnet_lite.training import fusion
 from s3rnet_lite.training.fusion import FusionModel
 
 pytestmark = pytest.mark.slow  # not part of `make check`
