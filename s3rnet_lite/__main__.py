@@ -12,12 +12,21 @@ from pathlib import Path
 from .course import commands as _course  # noqa: F401 (adds notebooks and labs)
 from .experiments import commands as _experiments  # noqa: F401 (adds compare and others)
 from .files.command_line import (
+    LEAST,
+    MOST_PIXELS,
     PRESETS,
     SEED,
     SKIPS,
+    SNR_DB,
+    OneOrRange,
+    check_outputs,
     command,
+    flag,
+    limited,
+    maybe,
     number,
     option,
+    output,
     parser,
     path,
     result_file,
@@ -29,22 +38,6 @@ from .sensing import commands as _sensing  # noqa: F401 (adds scenes and check-s
 SCENE = option("--scene", help="a name of `s3rnet-lite scenes` (default: Indian Pines)")
 SCENE_FILE = path("--file", "the scene's file or folder", required=False)
 VALIDATION_PATCHES = 8  # of a prepared data set, in training
-
-
-class OneOrRange(argparse.Action):
-    """One number, or two as (lowest, highest)."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        if len(values) > 2 or values != sorted(values):
-            parser.error(
-                f"{option_string}: expected one number, or the lowest and the highest, got {values}"
-            )
-        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
-
-
-def flag(name: str, text: str) -> tuple[tuple, dict]:
-    """An option without a value: True, or None for what the preset says."""
-    return option(name, action="store_true", default=None, help=text)
 
 
 @command(
@@ -65,39 +58,45 @@ def flag(name: str, text: str) -> tuple[tuple, dict]:
     SCENE_FILE,
     simulated_bands(6),
     SEED,
-    option("--steps", type=int, help="weight updates, if not the preset's own number"),
+    maybe("--steps", int, "weight updates, if not the preset's own number"),
     option(
         "--snr-db",
-        type=float,
+        type=limited(float, *SNR_DB),
         nargs="+",
         action=OneOrRange,
         help="noise on the LR-HSI in training: decibels, or a range",
     ),
     flag("--denoise", "a Wiener filter takes white noise out of the LR-HSI first"),
-    option(
+    maybe(
         "--batch-size",
-        type=int,
-        help="crops in a batch, of all devices together, if not the preset's own number",
+        int,
+        "crops in a batch, of all devices together, if not the preset's own number",
     ),
-    option("--crop", type=int, help="side of a crop in HR pixels, if not the preset's own"),
+    maybe("--crop", int, "side of a crop in HR pixels, if not the preset's own", 4, MOST_PIXELS),
     option("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="default: 32-true"),
-    option(
-        "--accumulate",
-        type=int,
-        help="send a batch through the network in so many parts, for less memory",
+    maybe(
+        "--accumulate", int, "send a batch through the network in so many parts, for less memory"
     ),
     option("--skip", choices=SKIPS, help="what the network corrects (default: the preset's)"),
     flag("--checkpoint-activations", "compute more and keep less, for less memory"),
     flag("--compile", "let torch.compile fuse the network's operations"),
     number("--devices", 1, "graphics cards, or processes on a CPU"),
     number("--num-nodes", 1, "machines with so many devices each"),
-    option(
-        "--minutes", type=float, help="stop after so many minutes; needs --state to go on later"
+    maybe("--minutes", float, "stop after so many minutes; needs --state to go on later", LEAST),
+    output(
+        "--state",
+        "file (.safetensors) to keep the run in, and to go on from if it exists",
+        (".safetensors",),
+        required=False,
     ),
-    path("--state", "file to keep the run in, and to go on from if it exists", required=False),
-    number("--save-minutes", 10.0, "between writings of --state"),
+    number("--save-minutes", 10.0, "between writings of --state", 0),
     path("--log", "folder for TensorBoard", required=False),
-    path("--out", "checkpoint to write (.safetensors; .json metadata goes beside it)"),
+    output(
+        "--out",
+        "checkpoint to write (.safetensors; .json metadata goes beside it)",
+        (".safetensors",),
+        (".json",),
+    ),
 )
 def train(arguments: argparse.Namespace) -> None:
     """Train one network on the Indian Pines training region, or on a prepared data set, and store
@@ -112,6 +111,8 @@ def train(arguments: argparse.Namespace) -> None:
     from .files import provenance
     from .network.s3rnet import S3RNet
 
+    if arguments.minutes is not None and arguments.state is None:
+        raise ValueError("--minutes: expected --state too, or what is trained would be lost")
     config = training.CONFIGS[arguments.preset]
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     config = replace(config, **{name: given[name] for name in asdict(config) if name in given})
@@ -232,20 +233,20 @@ def evaluate(arguments: argparse.Namespace) -> None:
     ),
     option(
         "--simulate",
-        type=int,
+        type=limited(int, 0),
         default=0,
         metavar="N",
         help="instead of files, N SIMULATED lines of 2 x 2 patches",
     ),
     path("--out", "folder for patches, checksums and dataset.json"),
-    number("--patch", 256, "height and width of a patch in pixels"),
+    number("--patch", 256, "height and width of a patch in pixels", 16, MOST_PIXELS),
     option(
         "--keep-bands",
         choices=("paper", "all"),
         default="paper",
         help="AVIRIS's 172 as the paper, or all good ones (default: paper)",
     ),
-    number("--seed", 0, "of the assignment of lines to train, val and test"),
+    number("--seed", 0, "of the assignment of lines to train, val and test", 0),
     number("--workers", 2, "flight lines at a time"),
 )
 def prepare(arguments: argparse.Namespace) -> None:
@@ -273,6 +274,7 @@ def main() -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
+            check_outputs(arguments)
             arguments.run(arguments)
         except (TypeError, ValueError, OSError, FloatingPointError, ImportError) as error:
             print(f"error: {error}", file=sys.stderr)

@@ -7,11 +7,16 @@ import time
 from pathlib import Path
 
 from ..files.command_line import (
+    LEAST,
+    MOST_PIXELS,
     PRESETS,
     SEED,
     command,
+    limited,
+    maybe,
     number,
     option,
+    output,
     path,
     result_file,
     simulated_bands,
@@ -33,7 +38,7 @@ NETWORKS = (
 RECIPES = ("common", "published")
 NOISES = ("bare", "published", "denoised", "common")
 SEEDS = "trainings of each network, seeds 0, 1, ..."
-SECONDS = number("--seconds", 60.0, "CPU time of each training on one thread")
+SECONDS = number("--seconds", 60.0, "CPU time of each training on one thread", LEAST)
 WORKERS = number("--workers", 2, "trainings at a time")
 
 
@@ -125,7 +130,7 @@ def benchmark_adapt(arguments: argparse.Namespace) -> None:
     "fuse-benchmark",
     option(
         "--sizes",
-        type=int,
+        type=limited(int, 64, MOST_PIXELS),
         nargs="+",
         default=[512, 1024, 2048],
         help="pixels a side (default: 512 1024 2048)",
@@ -144,7 +149,9 @@ def benchmark_fuse(arguments: argparse.Namespace) -> None:
 @command(
     "benchmark",
     option("--preset", choices=PRESETS, nargs="+", default=PRESETS[:2], help="default: paper lite"),
-    number("--size", 128, "height and width of the HR-MSI of a forward pass in pixels"),
+    number(
+        "--size", 128, "height and width of the HR-MSI of a forward pass in pixels", 4, MOST_PIXELS
+    ),
     number("--runs", 7, "pairs of runs to time"),
     result_file(required=False),
 )
@@ -165,7 +172,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
 
 @command(
     "gpu",
-    number("--minutes", 8.0, "to stay inside of"),
+    number("--minutes", 8.0, "to stay inside of", LEAST),
     option("--out", type=Path, help="folder for gpu_*.json of a GPU (default: data/results)"),
 )
 def run_on_gpu(arguments: argparse.Namespace) -> None:
@@ -189,7 +196,7 @@ def _store(out: Path, content: dict, began: float, seed: int = 0) -> None:
 @command(
     "compare-scenes",
     path("--folder", "with the files of known scenes, see `s3rnet-lite scenes`"),
-    path("--out", "JSON file (default: data/results/scenes.json)", required=False),
+    output("--out", "JSON file (default: data/results/scenes.json)", (".json",), required=False),
     option("--method", nargs="*", default=[], help="bicubic, ..., lite, adapt, zero-shot (all)"),
 )
 def compare_scenes(arguments: argparse.Namespace) -> None:
@@ -208,9 +215,9 @@ def compare_scenes(arguments: argparse.Namespace) -> None:
     "complexity",
     option("--network", choices=NETWORKS, default="s3rnet", help="default: s3rnet"),
     option("--preset", choices=PRESETS, default="paper", help="default: paper (tiny: s3rnet only)"),
-    number("--hsi-bands", 172, "of the LR-HSI"),
-    number("--msi-bands", 4, "of the HR-MSI"),
-    number("--size", 256, "height and width of the HR-MSI in pixels"),
+    number("--hsi-bands", 172, "of the LR-HSI", 1, MOST_PIXELS),
+    number("--msi-bands", 4, "of the HR-MSI", 1, MOST_PIXELS),
+    number("--size", 256, "height and width of the HR-MSI in pixels", 4, MOST_PIXELS),
 )
 def complexity(arguments: argparse.Namespace) -> None:
     """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the
@@ -237,9 +244,7 @@ def complexity(arguments: argparse.Namespace) -> None:
     "deafness",
     option("--size", choices=("small", "long", "full"), default="small", help="default: small"),
     number("--seeds", 1, SEEDS),
-    option(
-        "--minutes", type=float, help="of each training, all calls together (default: to its end)"
-    ),
+    maybe("--minutes", float, "of each training, all calls together (default: to its end)", LEAST),
 )
 def deaf(arguments: argparse.Namespace) -> None:
     """Train S3RNet in the paper's form at four learning rates (size "full": the full-size network

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import importlib.util
 import json
 import os
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +18,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+CHECKSUM = "sha256"
+DESCRIBING = (".hdr", ".json")  # what describes a file of the same name
+
 
 def write_tensors(
     path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> None:
-    """Write a safetensors file."""
+    """Write a safetensors file, with a checksum of its tensors in its header."""
     separate = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
     }
+    metadata = {**metadata, CHECKSUM: digest(separate)}
     write_file(path, lambda temporary: save_file(separate, temporary, metadata))
 
 
@@ -29,13 +37,31 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     """Every tensor of a safetensors file, and its metadata.
 
     Raises:
-        ValueError: the file is damaged or of another kind.
+        ValueError: the file is of another kind, or damaged: its tensors have another checksum than
+            its header says (if it says one).
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged, or not a safetensors file ({error})") from error
+    check_digest(path, tensors, metadata.pop(CHECKSUM, None))
+    return tensors, metadata
+
+
+def check_digest(path: str | Path, tensors: dict[str, torch.Tensor], expected: str | None) -> None:
+    """Compare tensors with their stored checksum, if there is one.
+
+    Raises:
+        ValueError: they differ.
+    """
+    found = digest(tensors)
+    if expected not in (None, found):
+        raise ValueError(
+            f"{path}: damaged, its tensors have the checksum {found[:12]}…, expected "
+            f"{expected[:12]}…"
+        )
 
 
 def write_json(path: str | Path, content: dict) -> None:
@@ -77,16 +103,74 @@ def packaged_file(cache: Path, name: str, package: str, folder: str) -> Path:
     )
 
 
+STALE_SECONDS = 3600.0  # a temporary file that is older was left by a killed program
+
+
 def write_file(path: str | Path, write: Callable[[str], object]) -> None:
-    """Let `write` fill a temporary file, then rename it to `path`."""
+    """Let `write` fill a temporary file, flush it to the disk, then rename it to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    prefix = f".{path.name}."
+    for stale in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+        if time.time() - stale.stat().st_mtime > STALE_SECONDS:
+            stale.unlink(missing_ok=True)
+    handle, temporary = tempfile.mkstemp(".tmp", prefix, path.parent)
     os.close(handle)
     try:
         write(temporary)
         os.chmod(temporary, 0o644)
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+    sync(path.parent)
+
+
+@contextmanager
+def together(folder: str | Path) -> Iterator[Path]:
+    """Files that are written into the folder which this yields move to `folder` when the block ends
+    well, and none of them otherwise.
+
+    A header or metadata file goes away before what it describes changes, and comes last, so none is
+    ever found beside other data.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(".tmp", ".", folder) as temporary:
+        yield Path(temporary)
+        publish({file: folder / file.name for file in Path(temporary).iterdir()})
+
+
+def publish(names: dict[Path, Path]) -> None:
+    """Give finished files their final names in one folder, as `together` does."""
+    ordered = sorted(names.items(), key=lambda pair: (pair[1].suffix in DESCRIBING, pair[1].name))
+    for file, _ in ordered:
+        sync(file)
+    for _, final in ordered:
+        if final.suffix in DESCRIBING:
+            final.unlink(missing_ok=True)
+    for file, final in ordered:
+        os.replace(file, final)
+        sync(final.parent)
+
+
+def sync(path: str | Path) -> None:
+    """Flush a file to the disk, or the names in a folder where the system can do that."""
+    if os.name == "nt" and Path(path).is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if Path(path).is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of names, types, shapes and numbers."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        numbers = tensor.detach().cpu().contiguous()
+        found.update(f"{name} {numbers.dtype} {tuple(numbers.shape)} ".encode())
+        found.update(numbers.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -7,9 +7,12 @@ what a command needs it imports when it runs.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from .outputs import Output
 
 PRESETS = ("paper", "lite", "tiny")
 SKIPS = ("none", "bilinear", "injection", "details")
@@ -42,12 +45,65 @@ def option(*names: str, **settings) -> tuple[tuple, dict]:
     return names, settings
 
 
-def number(name: str, default: float, text: str) -> tuple[tuple, dict]:
+def limited(kind: type, low: float = -math.inf, high: float = math.inf) -> Callable:
+    """What argparse calls to read an int or a float: finite, and from `low` to `high`.
+
+    >>> limited(int, 1)("3")
+    3
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high):
+            name = "a whole number" if kind is int else "a number"
+            limits = f" from {low:g}" if low > -math.inf else ""
+            limits += f" to {high:g}" if high < math.inf else ""
+            raise argparse.ArgumentTypeError(f"expected {name}{limits}, got {text!r}")
+        return value
+
+    return read
+
+
+LEAST = 1e-6  # of what has to be positive
+MOST_PIXELS = 65_536  # along a side
+SNR_DB = (-50.0, 200.0)
+
+
+def number(
+    name: str, default: float, text: str, low: float = 1, high: float = math.inf
+) -> tuple[tuple, dict]:
     """An option that is a number of the default's type, which the help text names."""
-    return option(name, type=type(default), default=default, help=f"{text} (default: {default:g})")
+    kind = limited(type(default), low, high)
+    return option(name, type=kind, default=default, help=f"{text} (default: {default:g})")
 
 
-SEED = number("--seed", 0, "of the weights and of every batch")
+def maybe(
+    name: str, kind: type, text: str, low: float = 1, high: float = math.inf, **settings
+) -> tuple[tuple, dict]:
+    """An option that is a number, or None if it is not given."""
+    return option(name, type=limited(kind, low, high), help=text, **settings)
+
+
+class OneOrRange(argparse.Action):
+    """One number, or two as (lowest, highest)."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 2 or values != sorted(values):
+            parser.error(
+                f"{option_string}: expected one number, or the lowest and the highest, got {values}"
+            )
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
+def flag(name: str, text: str) -> tuple[tuple, dict]:
+    """An option without a value: True, or None for what the preset says."""
+    return option(name, action="store_true", default=None, help=text)
+
+
+SEED = number("--seed", 0, "of the weights and of every batch", low=0, high=2**32 - 1)
 
 
 def path(name: str, text: str, required: bool = True) -> tuple[tuple, dict]:
@@ -55,9 +111,17 @@ def path(name: str, text: str, required: bool = True) -> tuple[tuple, dict]:
     return option(name, type=Path, required=required, help=text)
 
 
+def output(
+    name: str, text: str, suffixes: tuple[str, ...], beside: tuple[str, ...] = (), required=True
+) -> tuple[tuple, dict]:
+    """An option that names a file to write; checked before the command runs (`check_outputs`)."""
+    return option(name, type=Path, required=required, help=text, writes=Output(suffixes, beside))
+
+
 def result_file(required: bool = True) -> tuple[tuple, dict]:
     """`--out` of a command that measures something."""
-    return path("--out", "JSON file for the results and where they come from", required)
+    text = "JSON file for the results and where they come from"
+    return output("--out", text, (".json",), required=required)
 
 
 def simulated_bands(default: int) -> tuple[tuple, dict]:
@@ -75,5 +139,25 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
         added = subparsers.add_parser(name, help=text, description=text)
         added.set_defaults(run=one.run)
         for names, settings in one.options:
+            settings = {k: value for k, value in settings.items() if k != "writes"}
             added.add_argument(*names, **settings)
+        added.set_defaults(command=name)
     return whole
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse, before any work, what cannot be written or would destroy an input.
+
+    Raises:
+        ValueError, OSError: see `outputs.Output.check`.
+    """
+    options = COMMANDS[arguments.command].options
+    given = {names[-1].lstrip("-").replace("-", "_"): how for names, how in options}
+    paths = {
+        name: [one for one in (x if isinstance(x, list) else [x]) if isinstance(one, Path)]
+        for name, x in vars(arguments).items()
+    }
+    for name, how in given.items():
+        for path in paths[name] if "writes" in how else ():
+            others = [one for other, found in paths.items() if other != name for one in found]
+            how["writes"].check(path, others)

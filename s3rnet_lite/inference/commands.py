@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 
-from ..files.command_line import SEED, command, number, option, path
+from ..files.command_line import LEAST, MOST_PIXELS, SEED, command, maybe, number, option, path
 
 ARRAYS = (
     option("--hsi-variable", help="of a .mat, .h5 or .npz file with several images"),
@@ -23,15 +24,16 @@ ARRAYS = (
         help="trained model (.safetensors), or the name of a shipped one: lite-6bands, ...",
     ),
     path("--out", "HR-HSI to write: .npy, or .hdr (ENVI)"),
-    number("--tile", 256, "HR pixels a side of a tile"),
-    option(
+    number("--tile", 256, "HR pixels a side of a tile", 4, MOST_PIXELS),
+    maybe(
         "--overlap",
-        type=int,
-        help="HR pixels that a tile sees beyond its own (default: as the network needs, "
-        "at most 64)",
+        int,
+        "HR pixels that a tile sees beyond its own (default: as the network needs, at most 64)",
+        0,
+        MOST_PIXELS,
     ),
-    number("--scale", 1.0, "values in the files = scale * [0, 1] data + offset"),
-    number("--offset", 0.0, "see --scale"),
+    number("--scale", 1.0, "values in the files = scale * [0, 1] data + offset", LEAST),
+    number("--offset", 0.0, "see --scale", -math.inf),
     option(
         "--no-guard",
         action="store_true",
@@ -68,12 +70,14 @@ def fuse(arguments: argparse.Namespace) -> None:
     path("--msi", "HR-MSI of the same footprint"),
     path("--out", "HR-HSI to write: .npy or .hdr; model, report and picture go beside it"),
     option("--srf", help="landsat_tm, sentinel2a, or a .csv or .npy file (default: estimated)"),
-    option(
+    maybe(
         "--psf-sigma",
-        type=float,
-        help="standard deviation of the HSI's PSF in HR pixels (default: estimated)",
+        float,
+        "standard deviation of the HSI's PSF in HR pixels (default: estimated)",
+        0.1,
+        100,
     ),
-    number("--steps", 1000, "weight updates"),
+    number("--steps", 600, "weight updates"),
     SEED,
     *ARRAYS,
 )

@@ -13,11 +13,14 @@ from matplotlib.patches import Rectangle
 
 from .. import training
 from ..files import atomic, formats
+from ..files.outputs import Output
 from ..sensing import sensors
 from ..sensing.scene import rgb
 from . import adaptation, pair
 from .adaptation import NETWORK, Adaptation
 
+SHOWN = (".safetensors", "_report.json", "_report.png")
+OUTPUT = Output((".npy", ".hdr"), (".img", ".safetensors", ".json", "_report.json", "_report.png"))
 FALSE_COLOUR_NM = (480.0, 650.0)  # first and last band, where nobody says; a picture needs some
 
 
@@ -53,8 +56,8 @@ def run(
             `out`. Nothing is written then.
     """
     out = Path(out)
-    if out.suffix not in (".npy", ".hdr"):
-        raise ValueError(f"{out}: expected a file to write that ends in .npy or .hdr")
+    read = [file.path if isinstance(file, formats.CubeFile) else file for file in (hsi, msi)]
+    OUTPUT.check(out, [*read, *([] if srf is None else [srf])])
     hsi_file, msi_file = (
         file if isinstance(file, formats.CubeFile) else formats.open_cube(file)
         for file in (hsi, msi)
@@ -70,30 +73,32 @@ def run(
         x_h, x_m, srf=response, psf_sigma=psf_sigma, config=config, progress=progress
     )
 
-    if out.suffix == ".npy":
-        atomic.write_array(out, found.y_hat.numpy())
-    else:
-        formats.create_cube(out, found.y_hat.shape, wavelengths, fwhm, msi_file.georeference)[:] = (
-            found.y_hat.numpy()
-        )
-    report, picture = (out.with_name(f"{out.stem}_report{ending}") for ending in (".json", ".png"))
     names = {"hsi": str(hsi_file.path), "msi": str(msi_file.path)}
-    if found.model is None:  # too small a pair
-        atomic.write_json(report, names | found.report)
-        return found, [out, report]
+    with atomic.together(out.parent) as folder:
+        cube = formats.create_cube(
+            folder / out.name, found.y_hat.shape, wavelengths, fwhm, msi_file.georeference
+        )
+        cube[:] = found.y_hat.numpy()
+        cube.flush()
+        atomic.write_json(folder / f"{out.stem}_report.json", names | found.report)
+        if found.model is not None:  # else too small a pair
+            write_model(found, folder / f"{out.stem}.safetensors")
+            figure = draw(found, x_h, x_m, wavelengths)
+            figure.savefig(folder / f"{out.stem}_report.png", dpi=110, metadata={"Software": None})
+            plt.close(figure)
+        written = {file.name for file in folder.iterdir()}
+    shown = [out.name, *(out.stem + ending for ending in SHOWN)]
+    return found, [out.with_name(name) for name in shown if name in written]
+
+
+def write_model(found: Adaptation, path: Path) -> None:
+    """The model of `adapt`, with where it comes from."""
     facts = {
         "units": "those of the pair it was trained on",
         "training": found.report["training"],
         "provenance": found.report["provenance"],
     }
-    training.save_checkpoint(
-        out.with_suffix(".safetensors"), found.model, found.report["training"]["preset"], facts
-    )
-    atomic.write_json(report, names | found.report)
-    figure = draw(found, x_h, x_m, wavelengths)
-    figure.savefig(picture, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return found, [out, out.with_suffix(".safetensors"), report, picture]
+    training.save_checkpoint(path, found.model, found.report["training"]["preset"], facts)
 
 
 def check_footprints(hsi: formats.CubeFile, msi: formats.CubeFile) -> None:

@@ -5,21 +5,26 @@ notebooks/10_gpu_training.ipynb.
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ..files.atomic import write_array, write_json
+from ..files.atomic import publish, write_array, write_json
 from ..files.formats import CubeFile, create_cube, reopen_cube
+from ..files.outputs import Output
 from ..training.fusion import FusionModel, Known
 from . import tiling
 from .tiling import Span
+
+OUTPUT = Output((".npy", ".hdr"))
 
 
 def fuse(
@@ -54,6 +59,7 @@ def fuse(
             fusion with other inputs or settings.
     """
     path, folder = Path(path), Path(f"{path}.partial")
+    OUTPUT.check(path, (hsi.path, msi.path))
     if (
         path.suffix == ".hdr" and path.with_suffix("").is_file()
     ):  # ENVI readers would take that for the data
@@ -62,7 +68,7 @@ def fuse(
         )
     image, notes = folder / f"image{path.suffix}", folder / "progress.json"
     x_h, x_m = _PhysicalCube(hsi, scale, offset), _PhysicalCube(msi, scale, offset)
-    with torch.inference_mode(), tiling.evaluating(model):
+    with alone(folder), torch.inference_mode(), tiling.evaluating(model):
         job = tiling.Job(model, x_h, x_m, tile, overlap, guard)
         settings = {**job.settings, "scale": scale, "offset": offset}
         with tqdm(total=job.steps, disable=not progress, unit="tile") as bar:
@@ -72,7 +78,8 @@ def fuse(
                 )
                 bar.update(job.steps - len(job.tiles) + done)
             else:
-                shutil.rmtree(folder, ignore_errors=True)
+                for part in (*images(folder), *folder.glob("tile_*.npy")):
+                    part.unlink()
                 create_cube(
                     image,
                     job.shape,
@@ -93,15 +100,49 @@ def fuse(
                 y = (y * (scale * weight) + offset * weight).numpy()
                 for plane, old in zip(y, _planes(image, rows, columns), strict=True):
                     plane += old
-                write_array(folder / f"tile_{index}.npy", y)
+                if not np.isfinite(y).all():
+                    raise ValueError(
+                        f"{path}: expected finite numbers, got others in the tile of rows "
+                        f"{rows.written.start}:{rows.written.stop}, columns "
+                        f"{columns.written.start}:{columns.written.stop}; look there in "
+                        f"{hsi.path} and {msi.path}"
+                    )
+                write_array(folder / f"tile_{index}_{zlib.crc32(y):08x}.npy", y)
                 _copy(y, image, rows, columns)
                 del y
-                (folder / f"tile_{index - 1}.npy").unlink(missing_ok=True)
-    notes.unlink()  # from here on, who is killed begins anew
-    for part in sorted(folder.glob("image.*"), reverse=True):  # data before header
-        os.replace(part, path.with_suffix(part.suffix))
-    shutil.rmtree(folder)
+                for copied in folder.glob(f"tile_{index - 1}_*.npy"):
+                    copied.unlink(missing_ok=True)
+        notes.unlink()  # from here on, who is killed begins anew
+        publish({part: path.with_suffix(part.suffix) for part in images(folder)})
+        shutil.rmtree(folder)
     return job.shape, job.known
+
+
+def images(folder: Path) -> list[Path]:
+    """The growing image, with its data file if it is ENVI's."""
+    return sorted(folder.glob("image.*"))
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else fuses into this folder meanwhile.
+
+    Raises:
+        ValueError: somebody does, or the folder holds something else than an unfinished fusion.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = ("image.*", "tile_*.npy", "progress.json", ".*")
+    others = [f.name for f in folder.iterdir() if not any(f.match(one) for one in ours)]
+    if others:
+        raise ValueError(
+            f"{folder}: expected a free name or an unfinished fusion, got a folder that holds "
+            f"{others[0]}; move it away"
+        )
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ValueError(f"{folder}: another fusion is at work there") from error
 
 
 @dataclass(frozen=True)
@@ -143,11 +184,14 @@ def _resume(
     moments = (
         None if notes["moments"] is None else torch.tensor(notes["moments"], dtype=torch.float64)
     )
-    stored = {int(file.stem.removeprefix("tile_")): file for file in folder.glob("tile_*.npy")}
+    stored = {int(file.stem.split("_")[1]): file for file in folder.glob("tile_*.npy")}
     if not stored:
         return moments, 0
     last = max(stored)
-    _copy(np.load(stored[last]), image, *tiles[last])
+    y = np.load(stored[last])
+    if f"{zlib.crc32(y):08x}" != stored[last].stem.split("_")[2]:
+        raise ValueError(f"{stored[last]}: damaged; delete the folder to begin anew")
+    _copy(y, image, *tiles[last])
     return moments, last + 1
 
 

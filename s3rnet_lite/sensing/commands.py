@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from ..files.command_line import command, option, path
+from ..files.command_line import command, option, output
 
 
 @command("scenes")
@@ -17,8 +18,8 @@ def list_scenes(_arguments: argparse.Namespace) -> None:
 
 @command(
     "check-scene",
-    option("file", help="your copy of Indian Pines: .npy or .mat"),
-    path("--out", "write a repaired copy: .npy or .mat", required=False),
+    option("file", type=Path, help="your copy of Indian Pines: .npy or .mat"),
+    output("--out", "write a repaired copy: .npy or .mat", (".npy", ".mat"), required=False),
     option("--variable", help="of a .mat file (default: its only image)"),
 )
 def check_scene(arguments: argparse.Namespace) -> None:

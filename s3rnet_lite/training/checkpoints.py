@@ -11,7 +11,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..files.atomic import read_tensors, write_json, write_tensors
+from ..files.atomic import (
+    CHECKSUM,
+    check_digest,
+    digest,
+    read_tensors,
+    together,
+    write_json,
+    write_tensors,
+)
 from ..files.provenance import DATA_FOLDER
 from ..network.fast import speed_up
 from ..network.s3rnet import S3RNet, S3RNetConfig
@@ -50,11 +58,13 @@ def save_checkpoint(
         "network": design,
         "fusion": {"scaling": model.scaling, "skip": model.skip, "denoise": denoise},
         "degradation": model.degrade.card(),
+        CHECKSUM: digest(model.state_dict()),
         "tensors": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
         **facts,
     }
-    write_tensors(path, model.state_dict(), {})
-    write_json(path.with_suffix(".json"), metadata)
+    with together(path.parent) as folder:
+        write_tensors(folder / path.name, model.state_dict(), {})
+        write_json(folder / path.with_suffix(".json").name, metadata)
 
 
 def load_checkpoint(path: str | Path) -> FusionModel:
@@ -82,22 +92,33 @@ def load_checkpoint(path: str | Path) -> FusionModel:
                 f"beside it, or one of {tuple(SHIPPED)}"
             )
     tensors, _ = read_tensors(path)
-    model = _build(path.with_suffix(".json"))
+    metadata = _metadata(path.with_suffix(".json"))
+    model = _build(path.with_suffix(".json"), metadata)
     _check_shapes(path, model.state_dict(), tensors)
+    check_digest(path, tensors, metadata.get(CHECKSUM))
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path}: expected finite weights, got others in {', '.join(broken)}")
     model.load_state_dict(tensors)
     return speed_up(model).eval()
 
 
-def _build(path: Path) -> FusionModel:
+def _metadata(path: Path) -> dict:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged, or not the metadata of a checkpoint") from error
+
+
+def _build(path: Path, metadata: dict) -> FusionModel:
     """The model that a metadata file describes, its weights not set yet."""
     try:
-        metadata = json.loads(path.read_text())
         degrade = Degradation.from_card(metadata["degradation"])
         network = _network(metadata["network"], degrade.scale)
         fusion = metadata["fusion"]
         denoise = fusion.get("denoise", False)
         return FusionModel(network, degrade, fusion["scaling"], fusion["skip"], denoise=denoise)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(
             f"{path}: not the metadata of a checkpoint ({type(error).__name__}: {error})"
         ) from error

@@ -1,6 +1,7 @@
 """Nothing is ever half-written, and damaged files are named."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -23,3 +24,77 @@ def test_tensors_come_back_with_their_metadata(tmp_path):
     read, metadata = atomic.read_tensors(tmp_path / "t.safetensors")
     assert metadata == {"run": "text"} and read.keys() == tensors.keys()
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "t.safetensors"
+    atomic.write_tensors(path, {"weight": torch.rand(100)}, {})
+    whole = bytearray(path.read_bytes())
+    for place in (-1, -200, -399):
+        flipped = bytearray(whole)
+        flipped[place] ^= 64
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"t\.safetensors: damaged, its tensors"):
+            atomic.read_tensors(path)
+
+
+def test_the_digest_sees_names_shapes_types_and_numbers():
+    tensors = [
+        {"a": torch.zeros(4)},
+        {"b": torch.zeros(4)},
+        {"a": torch.zeros(2, 2)},
+        {"a": torch.zeros(4, dtype=torch.int32)},
+        {"a": torch.tensor([0.0, 0, 0, 1e-45])},
+    ]
+    assert len({atomic.digest(one) for one in tensors}) == len(tensors)
+    assert atomic.digest({"a": torch.zeros(4), "b": torch.ones(())}) == atomic.digest(
+        {"b": torch.ones(()), "a": torch.zeros(4)}
+    )
+
+
+def test_files_that_belong_together_appear_together(tmp_path):
+    (tmp_path / "y.hdr").write_text("old")
+    with pytest.raises(RuntimeError), atomic.together(tmp_path) as folder:
+        (folder / "y.img").write_text("new")
+        raise RuntimeError
+    assert [file.name for file in tmp_path.iterdir()] == ["y.hdr"]
+    with atomic.together(tmp_path) as folder:
+        for name in ("y.hdr", "y.img"):
+            (folder / name).write_text("new")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "y.hdr": "new",
+        "y.img": "new",
+    }
+
+
+def test_no_header_is_ever_found_beside_other_data(tmp_path, monkeypatch):
+    """Killed at any rename, the old header is gone or the new one describes the new data."""
+    for renames in range(3):
+        for name in ("y.hdr", "y.img"):
+            (tmp_path / name).write_text("old")
+        calls = iter(range(renames))
+
+        def replace(source, target, calls=calls):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            source.rename(target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic.os, "replace", replace)
+            try:
+                with atomic.together(tmp_path) as folder:
+                    for name in ("y.hdr", "y.img"):
+                        (folder / name).write_text("new")
+            except KeyboardInterrupt:
+                assert renames < 2
+        if (tmp_path / "y.hdr").exists():
+            assert (tmp_path / "y.hdr").read_text() == (tmp_path / "y.img").read_text()
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+    left, fresh = (tmp_path / f".a.json.{name}.tmp" for name in ("left", "fresh"))
+    left.touch()
+    fresh.touch()
+    os.utime(left, (0, 0))
+    atomic.write_json(tmp_path / "a.json", {})
+    assert sorted(file.name for file in tmp_path.iterdir()) == [fresh.name, "a.json"]

@@ -68,7 +68,7 @@ def test_a_file_holds_what_fuse_returns(files):
         ((tiled_files, "_copy"), 0, copy_half_and_die),
         ((tiled_files, "_copy"), 9, copy_half_and_die),  # stored, copied by half
         ((tiled_files.Path, "unlink"), 9, die),  # copied, the tile before not yet forgotten
-        ((tiled_files.os, "replace"), 25, die),  # all renamed but the image itself
+        ((tiled_files, "publish"), 0, die),  # all tiles done, the image not yet renamed
     ],
     ids=["moments", "first", "computed", "first copy", "copy", "copied", "end"],
 )
@@ -96,7 +96,7 @@ def test_a_process_that_is_killed_goes_on_to_the_same_bits(files):
         [sys.executable, "-c", script, here, here.parent, files], env=environment, check=False
     )
     assert killed.returncode == -signal.SIGKILL and not (files / "out.npy").exists()
-    assert (files / "out.npy.partial" / "tile_13.npy").exists()
+    assert len(list((files / "out.npy.partial").glob("tile_13_*.npy"))) == 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiling.Job, "moments", die)  # the first pass is not done again
         resumed = fuse_files(files)
@@ -146,3 +146,46 @@ def test_physical_units_and_bad_bands_go_in_and_come_out(files):
     fused = formats.open_cube(files / "out.hdr")
     np.testing.assert_allclose(fused.read(), 100 * expected + 20, rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(fused.wavelengths_nm, nm[good])
+
+
+def test_two_at_once_do_not_share_a_folder(files):
+    with tiled_files.alone(files / "out.npy.partial"), pytest.raises(ValueError, match="at work"):
+        fuse_files(files)
+
+
+def test_a_folder_of_somebody_else_stays(files):
+    strange = files / "out.npy.partial" / "thesis.tex"
+    strange.parent.mkdir()
+    strange.write_text("years of work")
+    with pytest.raises(ValueError, match=r"out\.npy\.partial: expected .* holds thesis\.tex"):
+        fuse_files(files)
+    assert strange.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["h.npy", "m.npy"])
+def test_an_input_is_not_overwritten(files, name):
+    before = (files / name).read_bytes()
+    with pytest.raises(ValueError, match=f"{name}: belongs to"):
+        fuse_files(files, name)
+    assert (files / name).read_bytes() == before
+
+
+def test_a_tile_that_was_damaged_meanwhile_is_named(files):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(tiled_files, "_copy", after(5, die, tiled_files._copy))
+        fuse_files(files)
+    tile = max((files / "out.npy.partial").glob("tile_*.npy"), key=lambda f: f.stat().st_mtime)
+    content = bytearray(tile.read_bytes())
+    content[-3] ^= 64
+    tile.write_bytes(content)
+    with pytest.raises(ValueError, match=r"tile_5_.*: damaged"):
+        fuse_files(files)
+
+
+def test_an_image_that_is_not_finite_is_not_written(files, monkeypatch):
+    model = build()
+    model.output_spread.fill_(float("inf"))
+    monkeypatch.setattr(sys.modules[__name__], "build", lambda: model)
+    with pytest.raises(ValueError, match=r"out\.npy: expected finite numbers, got .* rows 0:"):
+        fuse_files(files)
+    assert not (files / "out.npy").exists()
