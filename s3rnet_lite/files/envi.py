@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from . import extras
+from .outputs import ENVI_DATA as DATA_ENDINGS
 from .reading import cut, naming, nanometres_per_unit, no_variable
 
 # axes in the order in which they lie on disk
 INTERLEAVES = {"bsq": "CHW", "bil": "HCW", "bip": "HWC"}
 FIELDS = ("lines", "samples", "bands", "data type", "interleave")
 GEOREFERENCE = ("map info", "projection info", "coordinate system string")
-DATA_ENDINGS = ("", ".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".hyspex")
 
 
 def find_header(path: Path) -> Path | None:

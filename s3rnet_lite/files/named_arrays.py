@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -34,9 +36,28 @@ def _cut_npy(path: Path, axes: str, *window) -> np.ndarray:
 def read_npz(path: Path, given, variable: str | None, order: str | None = None) -> dict:
     """See `readers`."""
     with naming(path), np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
+        arrays = {name: file[name] for name in _numeric(path)}
     name, axes, found = _find_image(path, arrays, given, variable, "CHW", order)
     return found | {"_cut": partial(cut, as_cube(arrays[name]), axes)}
+
+
+def _numeric(path: Path) -> list[str]:
+    """The arrays of numbers in a `.npz` file that are as large as they say; nothing is allocated
+    for those that are not.
+    """
+    names = []
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as member:
+                version = np.lib.format.read_magic(member)
+                read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+                shape, _, dtype = read(member)
+            if dtype.hasobject or dtype.kind not in "biufc":
+                continue
+            if math.prod(shape) * dtype.itemsize > entry.file_size:
+                raise ValueError(f"{entry.filename} says shape {shape}, but holds fewer numbers")
+            names.append(entry.filename.removesuffix(".npy"))
+    return names
 
 
 def read_mat(path: Path, given, variable: str | None, order: str | None = None) -> dict:
@@ -87,12 +108,15 @@ def read_hdf5(
 
     def note(name: str, item) -> None:
         if isinstance(item, h5py.Dataset) and not name.startswith("#"):  # MATLAB's own tables
+            if item.external or item.is_virtual:
+                raise ValueError(f"the numbers of {name} lie in other files, which are not read")
             datasets[name] = item
 
     with naming(path):
         file = h5py.File(path)
     with file:
-        file.visititems(note)
+        with naming(path):
+            file.visititems(note)
         name, axes, found = _find_image(path, datasets, given, variable, "HWC", order, reverse)
         attributes = datasets[name].attrs
         # as netCDF names them, and as the reflectance files of NEON do, whose factor divides

@@ -87,7 +87,8 @@ def _geotiff(path: Path) -> Iterator:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path) as dataset:
+        # one driver only: others follow names in the file to other files, or into the network
+        with rasterio.open(path, driver="GTiff") as dataset:
             yield dataset
 
 

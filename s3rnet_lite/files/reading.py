@@ -22,8 +22,10 @@ def naming(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (FileNotFoundError, MemoryError):
+    except FileNotFoundError:
         raise
+    except MemoryError as error:
+        raise ValueError(f"{path}: larger than the free memory ({error})") from error
     except Exception as error:
         raise ValueError(
             f"{path}: damaged, truncated or not what its ending says ({type(error).__name__}: "

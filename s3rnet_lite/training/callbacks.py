@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from tqdm.auto import tqdm
 
 from ..sensing.scene import Scene
 from .fusion import FusionModel
 from .run import Run
-from .state import load_state, save_state
+from .state import fingerprint, load_state, save_state
 from .validation import validate
 
 READ_LOSS_EVERY = 20  # steps
@@ -58,15 +59,16 @@ class StateFile:
     before it stops.
     """
 
-    def __init__(self, path: str | Path | None, minutes: float):
+    def __init__(self, path: str | Path | None, minutes: float, references: list[torch.Tensor]):
         self.path, self.minutes = None if path is None else Path(path), minutes
+        self.data = None if path is None else fingerprint(references)
         self.saved = time.perf_counter()
 
     def resume(self, run: Run) -> None:
         """Go on from the file, if it exists."""
         if self.path is None or not self.path.exists():
             return
-        state = load_state(self.path, run.model, run.optimizer, asdict(run.config))
+        state = load_state(self.path, run.model, run.optimizer, asdict(run.config), self.data)
         history = run.history
         history.loss, history.validation = state["loss"], state["validation"]
         history.seconds = state["seconds"]
@@ -84,6 +86,7 @@ class StateFile:
         if run.fabric.is_global_zero:
             state = {
                 "config": asdict(run.config),
+                "data": self.data,
                 "loss": run.history.loss,
                 "validation": run.history.validation,
                 "seconds": run.history.seconds,

@@ -27,7 +27,7 @@ from ..sensing.degradation import Degradation
 from ..sensing.scene import Scene
 from ..sensing.sensors import MSI_BANDS, simulated_msi
 from .flight_lines import LEVELS, FileLine, FlightLine, SimulatedLine, check_lines, grid
-from .patches import assign, check_unchanged, verify_or_make
+from .patches import assign, check_line, check_unchanged, verify_or_make
 
 CARD = "dataset.json"
 
@@ -63,6 +63,7 @@ def load(folder: str | Path) -> DataSet:
     """What a prepared folder holds, without reading any patch.
 
     Raises:
+        ValueError: a damaged `dataset.json`, or one that names files outside the folder.
         FileNotFoundError: no `dataset.json`: the folder is something else, or `prepare` has not
             finished.
     """
@@ -72,21 +73,30 @@ def load(folder: str | Path) -> DataSet:
             f"{folder / CARD}: no prepared data set, or not finished; run python -m s3rnet_lite "
             f"prepare --out {folder}"
         )
-    card = json.loads((folder / CARD).read_text())
-    bands = (
-        torch.tensor(card[name], dtype=torch.float64) for name in ("wavelengths_nm", "fwhm_nm")
-    )
+    try:
+        card = json.loads((folder / CARD).read_text())
+        bands = [
+            torch.tensor(card[name], dtype=torch.float64) for name in ("wavelengths_nm", "fwhm_nm")
+        ]
+        names = [str(line["name"]) for lines in card["parts"].values() for line in lines]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{folder / CARD}: damaged, or not written by prepare ({type(error).__name__}: {error})"
+        ) from error
+    for name in names:
+        if name in ("", "..") or Path(name).name != name:
+            raise ValueError(f"{folder / CARD}: expected plain names of lines, got {name!r}")
     return DataSet(folder, card, *bands, card["parts"])
 
 
 def references(folder: str | Path, part: str) -> list[torch.Tensor]:
     """All patches of "train", "val" or "test": uint16 tensors (C, P, P) with y = number / 65535.
 
-    They are views of files mapped into memory: nothing is read until a crop is taken. Changes to
-    them are never written.
+    They are views of files mapped into memory, whose checksums are compared first, once in a
+    program. Changes to them are never written.
 
     Raises:
-        FileNotFoundError, ValueError: as `load`; another part; a file is missing or truncated.
+        FileNotFoundError, ValueError: as `load`; another part; a file is missing or damaged.
     """
     data = load(folder)
     if part not in data.parts:
@@ -94,6 +104,7 @@ def references(folder: str | Path, part: str) -> list[torch.Tensor]:
     patches = []
     for line in data.parts[part]:
         path = data.folder / "lines" / f"{line['name']}.npy"
+        check_line(path, line["sha256"], path.stat().st_mtime_ns)
         try:
             patches += torch.from_numpy(np.load(path, mmap_mode="c")).unbind()
         except ValueError as error:

@@ -19,6 +19,7 @@ from .guard import judge
 SCALINGS = ("range", "band", "none")
 # of what a network adds to "details" on a scene it has not seen, chosen with `details.PAIR_SHARE`
 UNSEEN_SHARE = 0.5
+LEAST_SPREAD = 1e-6  # of a band in [0, 1] data
 SKIPS = ("none", "bilinear", "injection", "details")
 
 
@@ -205,8 +206,27 @@ class FusionModel(nn.Module):
             ]
             for name, images in (("hsi", x_h), ("msi", x_m), ("output", targets)):
                 values = _pixels(images)
+                if name != "output":
+                    check_alive(f"the training {name.upper()}", values)
                 getattr(self, f"{name}_mean").copy_(values.mean(1)[:, None, None])
-                getattr(self, f"{name}_spread").copy_(values.std(1).clamp_min(1e-6)[:, None, None])
+                getattr(self, f"{name}_spread").copy_(
+                    values.std(1).clamp_min(LEAST_SPREAD)[:, None, None]
+                )
+
+
+def check_alive(what: str, values: torch.Tensor) -> None:
+    """Refuse bands (C, pixels) that hold one number: nothing can be learnt from them, and divided
+    by their spread they would drown all others.
+
+    Raises:
+        ValueError: names the bands.
+    """
+    dead = [str(band) for band, spread in enumerate(values.std(1)) if spread < LEAST_SPREAD]
+    if dead:
+        raise ValueError(
+            f"{what}: expected bands that differ from pixel to pixel, but band {', '.join(dead)} "
+            "(from 0) holds one number only; leave it out"
+        )
 
 
 def _pixels(images: list[torch.Tensor]) -> torch.Tensor:

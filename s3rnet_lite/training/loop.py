@@ -81,7 +81,7 @@ def fit(
         model = wrap(model, train, config, degrade)
     sampler = CropSampler(cubes(train), model.degrade, config.crop, config.mixing, config.snr_db)
     run = Run(model, config, devices, num_nodes, log)
-    state = StateFile(state_file, save_minutes)
+    state = StateFile(state_file, save_minutes, cubes(train))
     state.resume(run)
     share = config.batch_size // run.fabric.world_size
     mine = slice(run.history.rank * share, (run.history.rank + 1) * share)

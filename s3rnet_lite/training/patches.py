@@ -4,6 +4,7 @@ notebooks/10_gpu_training.ipynb.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -52,12 +53,7 @@ def verify_or_make(
     windows = grid(line.shape, settings["patch"])
     if numbers.exists() and facts.exists():
         stored = json.loads(facts.read_text())
-        with open(numbers, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != stored["sha256"]:
-                raise ValueError(
-                    f"{numbers}: damaged (another checksum than in {facts.name}); delete it, then "
-                    "prepare makes it again"
-                )
+        check_line(numbers, stored["sha256"], numbers.stat().st_mtime_ns)
         advance(2 * len(windows))
         return stored
     made = write_patches(numbers, line.reader(), windows, settings["patch"], advance)
@@ -74,6 +70,22 @@ def verify_or_make(
     }
     write_json(facts, stored)
     return stored
+
+
+@functools.cache
+def check_line(path: Path, sha256: str, _changed_ns: int) -> None:
+    """Compare the patches of a line with their checksum; once, while the file stays as it is.
+
+    Raises:
+        ValueError: they differ.
+    """
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise ValueError(
+            f"{path}: damaged (checksum {found[:12]}…, expected {sha256[:12]}…); delete it, then "
+            "prepare makes it again"
+        )
 
 
 def check_unchanged(path: Path, stored: dict, wanted: dict) -> None:

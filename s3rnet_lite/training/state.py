@@ -9,11 +9,18 @@ from pathlib import Path
 
 import torch
 
-from ..files.atomic import read_tensors, write_tensors
+from ..files.atomic import digest, read_tensors, write_tensors
 
 # Settings that change how a step is computed and not, beyond rounding, what comes out: a run may go
 # on with others.
 FREE_TO_CHANGE = ("accumulate", "checkpoint_activations", "compile")
+
+
+def fingerprint(references: list[torch.Tensor]) -> str:
+    """What tells training images from others: a checksum of their shapes and of every 16th pixel
+    along both sides.
+    """
+    return digest({str(i): y[:, ::16, ::16].contiguous() for i, y in enumerate(references)})
 
 
 def save_state(
@@ -29,12 +36,20 @@ def save_state(
 
 
 def load_state(
-    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, config: dict
+    path: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: dict,
+    data: str | None = None,
 ) -> dict:
     """Put the weights and moments back, and return `run`.
 
+    Args:
+        data: `fingerprint` of the training images.
+
     Raises:
-        ValueError: a damaged file, another kind of file, or the state of a run with other settings.
+        ValueError: a damaged file, another kind of file, or the state of a run with other settings,
+            another network or other images.
     """
     tensors, metadata = read_tensors(path)
     if "run" not in metadata:
@@ -47,8 +62,15 @@ def load_state(
     ]
     if changed:
         raise ValueError(f"{path}: a state of another run ({', '.join(changed)})")
-    weights = {name: x for name, x in tensors.items() if name.startswith("model.")}
-    model.load_state_dict({name.removeprefix("model."): x for name, x in weights.items()})
+    weights = {
+        name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")
+    }
+    own = {name: x.shape for name, x in model.state_dict().items()}
+    if own != {name: x.shape for name, x in weights.items()}:
+        raise ValueError(f"{path}: a state of another run (its network has other weights)")
+    if run.get("data", data) != data:
+        raise ValueError(f"{path}: a state of another run (it saw other training images)")
+    model.load_state_dict(weights)
     optimizer_state = optimizer.state_dict()
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):

@@ -1,5 +1,6 @@
 """A data set that is continued: real kills, damage, changed sources, other settings."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -58,6 +59,23 @@ def test_a_second_run_verifies_and_changes_nothing(lines, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")} == before
 
 
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "", ".."])
+def test_only_files_of_the_folder_are_read(name, lines, tmp_path):
+    prepare(tmp_path / "out", lines)
+    card = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    card["parts"]["train"][0]["name"] = name
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"dataset\.json: expected plain names"):
+        dataset.references(tmp_path / "out", "train")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"parts": 3}', "[" * 100_000])
+def test_a_damaged_card_is_named(text, tmp_path):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(ValueError, match=r"dataset\.json: damaged, or not written by prepare"):
+        dataset.load(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "one bit"])
 def test_damage_is_found_and_repaired(damage, lines, tmp_path):
     data = prepare(tmp_path / "out", lines)
@@ -66,13 +84,15 @@ def test_damage_is_found_and_repaired(damage, lines, tmp_path):
     numbers = bytearray(path.read_bytes())
     if damage == "truncated":
         path.write_bytes(numbers[:-500])
-        with pytest.raises(ValueError, match=f"{path.name}: damaged or truncated"):
-            dataset.references(tmp_path / "out", "train")
     else:
         numbers[5000] ^= 1
         path.write_bytes(numbers)
-    with pytest.raises(ValueError, match=f"{path.name}: damaged .another checksum"):
-        prepare(tmp_path / "out", lines)
+    for work in (
+        lambda: prepare(tmp_path / "out", lines),
+        lambda: dataset.references(tmp_path / "out", "train"),
+    ):
+        with pytest.raises(ValueError, match=f"{path.name}: damaged .checksum"):
+            work()
     path.unlink()
     prepare(tmp_path / "out", lines)
     assert content(tmp_path / "out") == before

@@ -147,3 +147,11 @@ def test_the_denoiser_stands_before_the_network_and_the_skip(train_cube, degrade
         y_hat, baselines.bilinear(cleaned, x_m, degrade6)
     )
     assert (cleaned - x_h).std() < 0.3 * 0.05
+
+
+@pytest.mark.parametrize("number", [0.0, 0.5])
+def test_bands_that_hold_one_number_are_named(number, small_train, degrade6):
+    y = small_train.cube.clone()
+    y[[3, 77]] = number
+    with pytest.raises(ValueError, match=r"training HSI: .* band 3, 77 .from 0. holds"):
+        FusionModel(S3RNet.from_preset("tiny", 170, 6), degrade6, "band", "injection", y)

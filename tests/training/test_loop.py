@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_training import tiny
 
-from s3rnet_lite import baselines, metrics
+from s3rnet_lite import S3RNet, baselines, metrics
 from s3rnet_lite.training import CONFIGS, TrainingConfig, fit, predict
 from s3rnet_lite.training.fusion import FusionModel
 
@@ -83,6 +83,12 @@ def test_a_state_of_another_run_is_refused(small_train, small_val, tmp_path):
             state_file=state,
             progress=False,
         )
+    other = replace(small_train, cube=small_train.cube.flip(1))
+    with pytest.raises(ValueError, match="it saw other training images"):
+        fit(tiny(), other, small_val, QUICK, state_file=state, progress=False)
+    wider = S3RNet.from_preset("tiny", 170, 6, width=18)
+    with pytest.raises(ValueError, match="its network has other weights"):
+        fit(wider, small_train, small_val, QUICK, state_file=state, progress=False)
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(ValueError, match="damaged"):
         fit(tiny(), small_train, small_val, QUICK, state_file=state, progress=False)
