@@ -10,7 +10,11 @@ from s3rnet_lite.files.provenance import REPOSITORY, RESULTS_FOLDER
 LEDGER = RESULTS_FOLDER / "claims.json"
 STORED = sorted(set(RESULTS_FOLDER.rglob("*.json")) - {LEDGER})
 FACTS = {"command", "git_commit", "seed", "device", "torch", "python", "wall_seconds", "date"}
-CAMPAIGNS = {"comparison": "compare", "robustness": "robustness"}  # folder -> command
+CAMPAIGNS = {
+    "comparison": "compare",
+    "robustness": "robustness",
+    "deafness": "deafness",
+}  # folder -> command
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
