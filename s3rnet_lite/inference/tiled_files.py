@@ -68,10 +68,11 @@ def fuse(
         )
     image, notes = folder / f"image{path.suffix}", folder / "progress.json"
     x_h, x_m = _PhysicalCube(hsi, scale, offset), _PhysicalCube(msi, scale, offset)
-    with alone(folder), torch.inference_mode(), tiling.evaluating(model):
+    with torch.inference_mode(), tiling.evaluating(model):
         job = tiling.Job(model, x_h, x_m, tile, overlap, guard)
         settings = {**job.settings, "scale": scale, "offset": offset}
-        with tqdm(total=job.steps, disable=not progress, unit="tile") as bar:
+        bar = tqdm(total=job.steps, disable=not progress, unit="tile")
+        with alone(folder), bar:
             if notes.exists():
                 moments, done = _resume(
                     json.loads(notes.read_text()), settings, folder, image, job.tiles
@@ -112,9 +113,9 @@ def fuse(
                 del y
                 for copied in folder.glob(f"tile_{index - 1}_*.npy"):
                     copied.unlink(missing_ok=True)
-        notes.unlink()  # from here on, who is killed begins anew
-        publish({part: path.with_suffix(part.suffix) for part in images(folder)})
-        shutil.rmtree(folder)
+            notes.unlink()  # from here on, who is killed begins anew
+            publish({part: path.with_suffix(part.suffix) for part in images(folder)})
+            shutil.rmtree(folder)
     return job.shape, job.known
 
 
