@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import json
+import re
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from filelock import FileLock
 
 from ..files import provenance
-from ..files.atomic import write_json
+from ..files.atomic import write_file, write_json
 from ..files.provenance import course_folder
 from . import markdown
 
 FILE = provenance.RESULTS_FOLDER / "claims.json"
-VERDICTS = ("reproduced", "differs", "not testable here")
+VERDICTS = {
+    "arithmetic": ("consistent", "inconsistent"),
+    "experiment": ("supported", "not supported", "mixed"),
+}
+NOT_TESTABLE = "not testable here"
+SECTIONS = re.compile(r"Abstract|Sec\. [IV]+(-[A-Z])?|Eq\. \d+|Fig\. \d|Table [IV]+")
 _BEGAN = time.perf_counter()
 
 
@@ -23,62 +33,124 @@ _BEGAN = time.perf_counter()
 class Claim:
     """One row of the ledger.
 
-    claim: what the paper says, in our words, and where it says so.
+    id: short and unique in the ledger, to be cited ("fig1-concentrated", say).
+    claim: what the paper says, in our words.
+    section: where it says so ("Table I", "Sec. II-D", "Eq. 3").
+    kind: "arithmetic" (the paper's own figures must agree with each other) or "experiment".
+    scope: for what the measurement speaks: scene, bands, preset or recipe, seeds, budget.
+    measured: the numbers, with units, and their spread over seeds.
+    verdict: one of `VERDICTS[kind]`, at small scale for an experiment, or "not testable here".
     command: what makes the measurement, to be run from the repository's root.
-    measured: the numbers, with units.
-    verdict: one of `VERDICTS`.
+    source: the result file in `data/results/`, or the chapter that measures it live.
+    tolerance: how far apart two numbers may lie and still count as equal, where that matters.
 
     Raises:
-        ValueError: another verdict, or an empty field.
+        ValueError: an empty field, or a kind, verdict, id or section that is none.
     """
 
+    id: str
     claim: str
-    command: str
+    section: str
+    kind: str
+    scope: str
     measured: str
     verdict: str
+    command: str
+    source: str
+    tolerance: str = ""
 
     def __post_init__(self):
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict: expected one of {VERDICTS}, got {self.verdict!r}")
         for name, value in asdict(self).items():
-            if not value.strip():
+            if not value.strip() and name != "tolerance":
                 raise ValueError(f"{name}: expected a text, got {value!r}")
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
+            raise ValueError(f"id: expected words of a to z and 0 to 9 and hyphens, got {self.id!r}")
+        if not SECTIONS.match(self.section):
+            raise ValueError(f"section: expected 'Sec. II-D', 'Table I', ..., got {self.section!r}")
+        if self.kind not in VERDICTS:
+            raise ValueError(f"kind: expected one of {tuple(VERDICTS)}, got {self.kind!r}")
+        expected = (*VERDICTS[self.kind], NOT_TESTABLE)
+        if self.verdict not in expected:
+            raise ValueError(f"verdict: expected one of {expected}, got {self.verdict!r}")
 
 
-def record(chapter: str, rows: list[Claim], file: Path | None = None) -> None:
+class Table:
+    """Claims as a table: HTML where it is rendered, Markdown as plain text."""
+
+    _HEADS = ("id", "the paper says", "where", "measured", "scope", "verdict")
+
+    def __init__(self, rows: list[Claim]):
+        self._cells = [
+            [row.id, row.claim, row.section, row.measured, row.scope, row.verdict] for row in rows
+        ]
+
+    def __repr__(self) -> str:
+        cells = ([cell.replace("|", "∣") for cell in row] for row in self._cells)
+        return markdown.table(list(self._HEADS), cells, text_columns=len(self._HEADS))
+
+    def _repr_html_(self) -> str:
+        style = ' style="text-align:left; vertical-align:top"'
+        lines = [_html_row("th", self._HEADS, style)]
+        lines += [_html_row("td", cells, style) for cells in self._cells]
+        return f"<table>{''.join(lines)}</table>"
+
+
+def _html_row(tag: str, cells: Iterable[str], style: str) -> str:
+    return f"<tr>{''.join(f'<{tag}{style}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def record(chapter: str, rows: list[Claim], file: Path | None = None) -> Table:
     """Replace the rows of one chapter ("07_energy_fig1", say); those of other chapters stay.
 
-    Written is `data/results/claims.json` while `make notebooks` runs, otherwise
-    `runs/data/results/claims.json` in the working folder.
+    Written are `data/results/claims.json` and `claims.csv` while `make notebooks` runs, otherwise
+    the same in `runs/` of the working folder. A file that says the same already is left alone.
+    Chapters that run at the same time wait for each other.
 
-    A file that says the same already is left alone. Chapters that run at the same time wait for
-    each other.
+    Raises:
+        ValueError: an id twice, here or in another chapter.
     """
     file = file or course_folder("data/results") / FILE.name
     with FileLock(file.with_suffix(".lock")):
-        ledger = json.loads(file.read_text()) if file.exists() else {}
+        ledger = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         content = [asdict(row) for row in rows]
-        if ledger.get(chapter, {}).get("claims") == content:
-            return
-        command = {"command": f"notebooks/{chapter}.ipynb"}
-        ledger[chapter] = {
-            "claims": content,
-            "provenance": provenance.facts(0, time.perf_counter() - _BEGAN) | command,
-        }
-        write_json(file, dict(sorted(ledger.items())))
+        if ledger.get(chapter, {}).get("claims") != content:
+            command = {"command": f"notebooks/{chapter}.ipynb"}
+            ledger[chapter] = {
+                "claims": content,
+                "provenance": provenance.facts(0, time.perf_counter() - _BEGAN) | command,
+            }
+            _check_unique(ledger)
+            write_json(file, dict(sorted(ledger.items())))
+            write_file(
+                file.with_suffix(".csv"),
+                lambda path: Path(path).write_text(_csv(ledger), encoding="utf-8"),
+            )
+    return Table(rows)
 
 
 def load(file: Path = FILE) -> dict[str, list[Claim]]:
     """Chapter -> its rows, in reading order."""
     return {
         chapter: [Claim(**row) for row in entry["claims"]]
-        for chapter, entry in json.loads(file.read_text()).items()
+        for chapter, entry in json.loads(file.read_text(encoding="utf-8")).items()
     }
 
 
-def table(rows: list[Claim]) -> str:
-    """The rows as Markdown."""
-    cells = ([row.claim, row.measured, f"**{row.verdict}**", f"`{row.command}`"] for row in rows)
-    heads = ["the paper says", "measured", "verdict", "command"]
-    unbroken = ([cell.replace("|", "∣") for cell in row] for row in cells)
-    return markdown.table(heads, unbroken, text_columns=4)
+def _check_unique(ledger: dict) -> None:
+    seen = {}
+    for chapter, entry in ledger.items():
+        for row in entry["claims"]:
+            if row["id"] in seen:
+                raise ValueError(f"id: {row['id']!r} is in {seen[row['id']]} and in {chapter}")
+            seen[row["id"]] = chapter
+
+
+def _csv(ledger: dict) -> str:
+    """The ledger for a spreadsheet: one line per claim."""
+    text = io.StringIO()
+    names = ["chapter", *(field.name for field in fields(Claim))]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for chapter, entry in sorted(ledger.items()):
+        writer.writerows({"chapter": chapter} | row for row in entry["claims"])
+    return text.getvalue()

@@ -4,6 +4,7 @@ stored files.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 from .. import baselines
@@ -140,8 +141,8 @@ Chapter [10](../../notebooks/10_gpu_training.ipynb); `make gpu` repeats it.
 ## The paper's claims
 
 Each claim with its measurement, command and verdict:
-chapter [12](../../notebooks/12_claims_ledger.ipynb), made from `claims.json`. Verdicts on
-experiments are those of small networks on this one scene.
+chapter [12](../../notebooks/12_claims_ledger.ipynb), in `claims.json` and `claims.csv`. Verdicts on
+experiments speak of small networks in the scope that each row states.
 
 {ledger()}
 """
@@ -283,11 +284,12 @@ def tiles() -> str:
 
 def ledger() -> str:
     """Verdicts by chapter."""
+    verdicts = [*itertools.chain(*claims.VERDICTS.values()), claims.NOT_TESTABLE]
     counts = {
         chapter: Counter(row.verdict for row in rows) for chapter, rows in claims.load().items()
     }
     rows = (
-        [chapter.replace("_", " "), *(str(count[verdict]) for verdict in claims.VERDICTS)]
+        [chapter.replace("_", " "), *(str(count[verdict]) for verdict in verdicts)]
         for chapter, count in counts.items()
     )
-    return table(["chapter", *claims.VERDICTS], rows)
+    return table(["chapter", *verdicts], rows)

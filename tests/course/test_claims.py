@@ -1,26 +1,56 @@
-"""The ledger of claims keeps every chapter's rows, also when two chapters write at once, and
-refuses what is no verdict.
+"""The ledger of claims keeps every chapter's rows, also when two chapters write at once, refuses
+what is no verdict, and can be read as a table, as JSON and as CSV.
 """
 
+import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 
 import pytest
 
 from s3rnet_lite.course import claims
 
-ROW = claims.Claim("the sum is 4 (Eq. 9)", "make run", "2 + 2 = 4", "reproduced")
+ROW = claims.Claim(
+    id="sum",
+    claim="the sum is 4",
+    section="Eq. 9",
+    kind="arithmetic",
+    scope="two numbers",
+    measured="2 + 2 = 4",
+    verdict="consistent",
+    command="make run",
+    source="chapter 07",
+)
+OTHER = replace(ROW, id="other", claim="the sum is 5", verdict="inconsistent")
 
 
 def test_a_chapter_replaces_its_own_rows_only(tmp_path):
     file = tmp_path / "claims.json"
-    other = claims.Claim("the sum is 5", "make run", "4", "differs")
-    claims.record("08_b", [other], file)
-    claims.record("07_a", [ROW, ROW], file)
+    claims.record("08_b", [OTHER], file)
+    claims.record("07_a", [ROW, replace(ROW, id="second")], file)
     claims.record("07_a", [ROW], file)
-    assert claims.load(file) == {"07_a": [ROW], "08_b": [other]}
+    assert claims.load(file) == {"07_a": [ROW], "08_b": [OTHER]}
     assert list(claims.load(file)) == ["07_a", "08_b"]
     assert json.loads(file.read_text())["07_a"]["provenance"]["command"] == "notebooks/07_a.ipynb"
+
+
+def test_the_csv_file_has_every_field_of_every_row(tmp_path):
+    claims.record("08_b", [OTHER], tmp_path / "claims.json")
+    claims.record("07_a", [ROW], tmp_path / "claims.json")
+    with (tmp_path / "claims.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [("07_a", ROW), ("08_b", OTHER)]
+    assert rows == [{"chapter": chapter} | asdict(row) for chapter, row in expected]
+
+
+def test_an_id_stands_once_in_the_ledger(tmp_path):
+    file = tmp_path / "claims.json"
+    claims.record("07_a", [ROW], file)
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match="'sum' is in 07_a and in 08_b"):
+        claims.record("08_b", [ROW], file)
+    assert file.read_bytes() == before
 
 
 def test_rows_that_say_the_same_leave_the_file_alone(tmp_path):
@@ -36,20 +66,33 @@ def test_rows_that_say_the_same_leave_the_file_alone(tmp_path):
 def test_chapters_that_finish_together_do_not_lose_rows(tmp_path):
     file = tmp_path / "claims.json"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: claims.record(f"{number:02}_x", [ROW], file), range(16)))
+        rows = [replace(ROW, id=f"sum-{number}") for number in range(16)]
+        list(pool.map(lambda row: claims.record(f"{row.id}_x", [row], file), rows))
     assert len(claims.load(file)) == 16
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("verdict", "proven"), ("verdict", ""), ("claim", " "), ("measured", ""), ("command", "")],
+    [
+        ("verdict", "proven"),
+        ("verdict", "supported"),  # for experiments only
+        ("claim", " "),
+        ("measured", ""),
+        ("command", ""),
+        ("kind", "opinion"),
+        ("section", "page 3"),
+        ("id", "Sum of two"),
+    ],
 )
-def test_a_row_needs_all_its_fields_and_a_known_verdict(field, value):
-    row = {"claim": "a", "command": "b", "measured": "c", "verdict": "differs"} | {field: value}
+def test_a_row_needs_all_its_fields_and_known_words(field, value):
     with pytest.raises(ValueError, match=field):
-        claims.Claim(**row)
+        replace(ROW, **{field: value})
 
 
-def test_the_table_has_one_line_per_row_and_no_stray_column_marks():
-    lines = claims.table([ROW, claims.Claim("|x| is 1", "a | b", "2", "differs")]).splitlines()
-    assert len(lines) == 4 and {line.count("|") for line in lines} == {5}
+def test_the_table_has_one_line_per_row_and_no_stray_marks(tmp_path):
+    odd = replace(ROW, id="odd", claim="|x| < 1 & more")
+    table = claims.record("07_a", [ROW, odd], tmp_path / "claims.json")
+    lines = repr(table).splitlines()
+    assert len(lines) == 4 and {line.count("|") for line in lines} == {7}
+    page = table._repr_html_()
+    assert page.count("<tr>") == 3 and "|x| &lt; 1 &amp; more" in page

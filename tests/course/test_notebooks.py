@@ -66,11 +66,44 @@ def test_it_has_the_common_skeleton(chapter):
     assert 3 <= objectives <= 5 and len(re.findall(r"^- ", recap, re.MULTILINE)) == objectives
 
 
-def test_it_is_neither_a_stub_nor_a_wall(chapter):
+def test_it_can_be_read_at_one_sitting(chapter):
     _, notebook = chapter
-    assert 20 <= len(code_cells(notebook)) <= 40
-    assert 1_200 <= len(prose(notebook).split("\n## References\n")[0].split()) <= 3_000
-    assert all(len(cell.source.splitlines()) <= 32 for cell in code_cells(notebook))
+    cells = [cell.source.splitlines() for cell in code_cells(notebook)]
+    assert 15 <= len(cells) <= 30
+    assert 1_600 <= len(prose(notebook).split("\n## References\n")[0].split()) <= 2_100
+    assert max(map(len, cells)) <= 25 and sum(map(len, cells)) <= 350 and len(cells[0]) <= 8
+    assert max(len(line) for lines in cells for line in lines) <= 100
+
+
+def test_one_thing_to_remember_stands_at_the_top_and_in_the_recap(chapter):
+    _, notebook = chapter
+    text = prose(notebook)
+    recap = text[text.find("\n## Recap\n") : text.find("\n## What's next\n")]
+    assert re.search(r"^\*\*Remember\.\*\* \S", notebook.cells[0].source, re.MULTILINE)
+    assert re.search(r"^\*\*Remember\.\*\* \S", recap, re.MULTILINE)
+
+
+def test_it_has_something_to_play_with_that_shows_where_only_read(chapter):
+    pages = [
+        output["data"].get("text/html", "")
+        for cell in code_cells(chapter[1])
+        for output in cell.outputs
+        if "data" in output
+    ]
+    assert any('class="flipbook"' in page for page in pages)
+
+
+def test_outputs_show_numbers_instead_of_true(chapter):
+    for cell in code_cells(chapter[1]):
+        for output in cell.outputs:
+            assert not re.search(r": True$", output.get("text", ""), re.MULTILINE), cell.source
+
+
+def test_answers_are_set_as_markdown(chapter):
+    # without a blank line after the summary, Markdown inside shows raw
+    for block in re.findall(r"</summary>(.*?)</details>", prose(chapter[1]), re.DOTALL):
+        if re.search(r"[`*$]", block):
+            assert block.startswith("\n\n") and block.endswith("\n"), block
 
 
 def test_it_is_small_and_stores_no_widget_state(chapter):
