@@ -59,6 +59,46 @@ def count(network: nn.Module, x_h: torch.Tensor, x_m: torch.Tensor) -> Complexit
     )
 
 
+_LAYERS = ("aten.convolution", "aten.mm", "aten.addmm")  # have weights; the rest multiply features
+
+
+def macs_by_convention(
+    network: nn.Module, x_h: torch.Tensor, x_m: torch.Tensor
+) -> dict[str, float]:
+    """MACs of one forward pass as tools count them.
+
+    "layers" leaves out products between activations (attention, scans); "layers, oversized" counts
+    transposed convolutions at their output's size, stride² times too much; "all" is `count`'s;
+    "twice all" are floating-point operations.
+
+    Args:
+        network: works in place, and is cheapest on the `meta` device.
+    """
+    extra = []
+
+    def oversized(layer: nn.Module, entered: tuple, left: torch.Tensor) -> None:
+        macs = entered[0].numel() * layer.weight[0].numel()
+        extra.append(macs * (left.shape[2:].numel() / entered[0].shape[2:].numel() - 1))
+
+    transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d)
+    layers = [module for module in network.modules() if isinstance(module, transposed)]
+    handles = [layer.register_forward_hook(oversized) for layer in layers]
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(x_h, x_m)
+    finally:
+        for handle in handles:
+            handle.remove()
+    flops = {str(name): value for name, value in counter.get_flop_counts()["Global"].items()}
+    weighted, everything = sum(flops.get(name, 0) for name in _LAYERS) / 2, sum(flops.values()) / 2
+    return {
+        "layers": weighted,
+        "layers, oversized": weighted + sum(extra),
+        "all": everything,
+        "twice all": 2 * everything,
+    }
+
+
 def peak_memory(
     network: nn.Module, x_h: torch.Tensor, x_m: torch.Tensor, keep_for_backward: bool = False
 ) -> int:

@@ -143,3 +143,19 @@ def test_a_measurement_runs_the_network_and_says_on_what():
     assert (found.runs, found.device, found.threads) == (5, "cpu", torch.get_num_threads())
     with pytest.raises(ValueError, match="runs: expected at least 1"):
         complexity.measure(Sleeper(), X_H, X_M, runs=0)
+
+
+def test_conventions_differ_by_what_they_leave_out():
+    found = complexity.macs_by_convention(MatrixProducts(), X_H, X_M)
+    assert found["layers"] == found["layers, oversized"] == 16 * 5 * 7
+    assert found["all"] == 2 * 16 * 16 * 5 + 16 * 5 * 7 and found["twice all"] == 2 * found["all"]
+
+
+def test_an_oversized_transposed_convolution_counts_stride_squared_times():
+    class Enlarge(nn.ConvTranspose2d):
+        def forward(self, x_h, x_m):
+            return super().forward(x_h)
+
+    found = complexity.macs_by_convention(Enlarge(5, 2, 2, stride=2), X_H, X_M)
+    assert found["layers"] == found["all"] == 5 * 2 * 4 * 16
+    assert found["layers, oversized"] == 4 * found["layers"]
