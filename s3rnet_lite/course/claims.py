@@ -64,7 +64,9 @@ class Claim:
             if not value.strip() and name != "tolerance":
                 raise ValueError(f"{name}: expected a text, got {value!r}")
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
-            raise ValueError(f"id: expected words of a to z and 0 to 9 and hyphens, got {self.id!r}")
+            raise ValueError(
+                f"id: expected words of a to z and 0 to 9 and hyphens, got {self.id!r}"
+            )
         if not SECTIONS.match(self.section):
             raise ValueError(f"section: expected 'Sec. II-D', 'Table I', ..., got {self.section!r}")
         if self.kind not in VERDICTS:

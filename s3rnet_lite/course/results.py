@@ -8,7 +8,7 @@ import itertools
 from collections import Counter
 
 from .. import baselines
-from ..experiments.evaluation import SKIP_ALONE, TRAINED_CLOSED_FORM
+from ..experiments.evaluation import TRAINED_CLOSED_FORM
 from ..files.provenance import RESULTS_FOLDER
 from ..inference.adaptation import NETWORK, SKIP
 from . import claims, studies
@@ -157,7 +157,7 @@ def scores() -> str:
         entries = {
             "bicubic": known["bicubic"],
             "detail injection (regression of the training region)": known[TRAINED_CLOSED_FORM],
-            "the same, injected twice: the model's own skip": known[SKIP_ALONE],
+            "the lite model's own skip (a zero-output network)": stored["summary_of_skip"],
             f"S³RNet `lite`, {len(stored['networks'])} seeds": stored["summary"],
             "noise ceiling": stored["noise_ceiling"],
         }

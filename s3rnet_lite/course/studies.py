@@ -29,7 +29,7 @@ def title(network: str) -> str:
 
 
 def skip_alone(bands: int) -> float:
-    """Pooled PSNR of the closed form inside the lite models, before any training."""
+    """Pooled PSNR of the closed form inside the compared networks, before any training."""
     return read(f"lite_{bands}bands.json")["baselines"][SKIP_ALONE][PSNR]
 
 

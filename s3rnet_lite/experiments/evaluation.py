@@ -22,7 +22,7 @@ from ..training.fusion import FusionModel
 
 TRAINED_CLOSED_FORM = "detail injection, regression of the training region"
 QUICK_BASELINES = ("bicubic", "detail_injection", "sylvester")
-SKIP_ALONE = "the same, injected twice: a lite model's own skip"
+SKIP_ALONE = "the same, injected twice: the skip of the compared networks"
 
 
 def measure(y_hat: torch.Tensor, scene: Scene, degrade: Degradation) -> dict[str, float]:
@@ -62,13 +62,18 @@ def score_model(model: FusionModel, test: Scene) -> dict:
 
     "Without" replaces an input by its mean spectrum everywhere: `psnr_pooled_without` for the whole
     model, skip included, `psnr_pooled_network_without` for the network alone, so that the skip
-    cannot hide a network that ignores an input. The
-    model is left in evaluation mode: in training mode, batch normalisation would learn from the
-    test region.
+    cannot hide a network that ignores an input. `skip_alone` are the scores of the same model with
+    a zero-output network. The model is left in evaluation mode: in training mode, batch
+    normalisation would learn from the test region.
     """
     model.eval()
     y_hat, gate_means = training.predict(model, test)
     x_h, x_m = (x[None] for x in model.degrade(test.cube))
+    handle = model.network.register_forward_hook(lambda _m, _in, said: torch.zeros_like(said))
+    try:
+        silent = model(x_h, x_m)[0]
+    finally:
+        handle.remove()
 
     def network_sees(replace_h: bool, replace_m: bool) -> float:
         def hook(_network, inputs):
@@ -85,6 +90,7 @@ def score_model(model: FusionModel, test: Scene) -> dict:
 
     return {
         **measure(y_hat, test, model.degrade),
+        "skip_alone": measure(silent, test, model.degrade),
         "gate_means": gate_means,
         "psnr_pooled_without": {
             "lr_hsi": metrics.pooled_psnr(model(spatial_mean(x_h), x_m)[0], test.cube),
@@ -145,16 +151,20 @@ def on_scene(scene: Scene, checkpoints: list[Path], msi_bands: int) -> dict:
             f"{len(scene.cube)}"
         )
     networks = [_row_of(path, model, test) for path, model in zip(checkpoints, models, strict=True)]
+    summaries = {"summary": networks, "summary_of_skip": [row["skip_alone"] for row in networks]}
     return {
         "scene": test.name,
         "rmse_unit": scenes.RADIANCE_UNIT if scene.name == "indian_pines" else "as stored",
         "networks": networks,
         "baselines": score_baselines(degrade, region, test),
         **noise_ceiling(test, degrade.scale),
-        "summary": {
-            name: _mean_and_deviation([row[name] for row in networks])
-            for name in metrics.MAIN
-            if networks
+        **{
+            title: {
+                name: _mean_and_deviation([row[name] for row in rows])
+                for name in metrics.MAIN
+                if rows
+            }
+            for title, rows in summaries.items()
         },
         "degradation": degrade.card(),
     }

@@ -50,3 +50,14 @@ def test_scoring_teaches_a_model_nothing(small_train, small_val, degrade6):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     evaluation.score_model(model, small_val)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_skip_alone_is_what_a_zero_output_network_leaves(small_train, small_val, degrade6):
+    model = FusionModel(
+        registry.build("s3rnet", "tiny", 170, 6), degrade6, "band", "injection", small_train.cube
+    ).eval()
+    found = evaluation.score_model(model, small_val)["skip_alone"]
+    x_h, x_m = degrade6(small_val.cube)
+    guess = baselines.apply_regression(model.regression, x_m)
+    expected = baselines.inject(x_h, guess, degrade6, passes=2)
+    assert found == pytest.approx(evaluation.measure(expected, small_val, degrade6), rel=1e-4)
