@@ -104,5 +104,7 @@ def _png(figure: Figure) -> bytes:
     buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     plt.close(figure)  # else the notebook would show it a second time
-    Image.open(buffer).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
+    image = Image.open(buffer).convert("RGB")
+    few = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE)  # keeps the colours of thin lines
+    few.save(small, format="png", optimize=True)
     return small.getvalue()
