@@ -44,6 +44,8 @@ class Claim:
     source: the result file in `data/results/`, or the chapter that measures it live.
     tolerance: how far apart two numbers may lie and still count as equal, where that matters.
 
+    White space in any of them counts as one blank.
+
     Raises:
         ValueError: an empty field, or a kind, verdict, id or section that is none.
     """
@@ -61,6 +63,7 @@ class Claim:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
+            object.__setattr__(self, name, " ".join(value.split()))
             if not value.strip() and name != "tolerance":
                 raise ValueError(f"{name}: expected a text, got {value!r}")
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
@@ -74,6 +77,34 @@ class Claim:
         expected = (*VERDICTS[self.kind], NOT_TESTABLE)
         if self.verdict not in expected:
             raise ValueError(f"verdict: expected one of {expected}, got {self.verdict!r}")
+
+
+def rows(text: str, measured: dict[str, str], **shared: str) -> list[Claim]:
+    """Claims that share their kind, scope, command and source, one per line of `text`:
+    `id | section | verdict | what the paper says`.
+
+    >>> rows(
+    ...     "sum | Eq. 9 | consistent | the sum is 4",
+    ...     {"sum": "2 + 2 = 4"},
+    ...     kind="arithmetic", scope="two numbers", command="make run", source="chapter 12",
+    ... )[0].verdict
+    'consistent'
+
+    Raises:
+        ValueError: as `Claim`; a line of other form, or a claim without a measurement or the
+            reverse.
+    """
+    lines = [[part.strip() for part in line.split("|")] for line in text.strip().splitlines()]
+    for line in lines:
+        if len(line) != 4:
+            raise ValueError(f"text: expected 'id | section | verdict | claim', got {line}")
+    if {line[0] for line in lines} != set(measured):
+        differing = sorted({line[0] for line in lines} ^ set(measured))
+        raise ValueError(f"measured: expected one entry per claim, differing {differing}")
+    return [
+        Claim(name, claim, section, measured=measured[name], verdict=verdict, **shared)
+        for name, section, verdict, claim in lines
+    ]
 
 
 class Table:

@@ -96,3 +96,16 @@ def test_the_table_has_one_line_per_row_and_no_stray_marks(tmp_path):
     assert len(lines) == 4 and {line.count("|") for line in lines} == {7}
     page = table._repr_html_()
     assert page.count("<tr>") == 3 and "|x| &lt; 1 &amp; more" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sum | Eq. 9 | consistent", "expected 'id"),
+        ("sum | Eq. 9 | consistent | is 4\nother | Eq. 9 | consistent | is 5", "differing.*other"),
+    ],
+)
+def test_rows_refuse_a_line_of_other_form_and_a_claim_without_measurement(text, message):
+    shared = {"kind": "arithmetic", "scope": "a", "command": "b", "source": "c"}
+    with pytest.raises(ValueError, match=message):
+        claims.rows(text, {"sum": "4"}, **shared)
