@@ -195,3 +195,28 @@ def test_closed_gates_silence_all_and_one_open_gate_passes_its_branch():
         with torch.no_grad():
             ssawb.gates[0].bias.fill_(-40)[branch] = 40
         torch.testing.assert_close(ssawb(*inputs), inputs[branch])
+
+
+def test_a_map_with_a_letter_of_its_own_is_summed_away_and_the_printed_one_is_not():
+    """As in the authors' release (ming053l/S3RNet at 5f572d0, models/KQD.py line 102), whose
+    einsum sums the map's second axis and V's channels apart.
+    """
+
+    def released(attention, f_q, f_k, f_v):
+        rows = attention.split_heads(attention.to_v(f_v))
+        mixed = torch.einsum("bhij,bhvp->bhip", attention.attention_map(f_q, f_k), rows)
+        return attention.to_out(mixed.flatten(1, 2).unflatten(2, f_v.shape[2:]))
+
+    torch.manual_seed(0)
+    features = torch.randn(3, 2, 6, 5, 4, dtype=torch.float64)
+    for form in (ChannelAttention.forward, released):
+        attention = ChannelAttention(6, 2, 4, normalise=False).double()
+        before = form(attention, *features)
+        before.square().mean().backward()
+        felt = float(attention.to_q.weight.grad.norm() + attention.to_k.weight.grad.norm())
+        attention.to_q.reset_parameters(), attention.to_k.reset_parameters()
+        change = float((form(attention, *features) - before).abs().max())
+        if form is released:
+            assert change < 1e-12 and felt < 1e-12
+        else:
+            assert change > 1e-3 and felt > 1e-6
