@@ -7,12 +7,11 @@ from __future__ import annotations
 import copy
 
 import torch
-
-from ..network.s3rnet import S3RNet
+from torch import nn
 
 
 @torch.no_grad()
-def rescaled(network: S3RNet, factors: torch.Tensor) -> S3RNet:
+def rescaled(network: nn.Module, factors: torch.Tensor) -> nn.Module:
     """A copy of the network that computes the same function, in which channel c of every branch's
     output is multiplied by `factors[c]`, and divided by it wherever the channel is read.
 

@@ -69,11 +69,6 @@ def score_model(model: FusionModel, test: Scene) -> dict:
     model.eval()
     y_hat, gate_means = training.predict(model, test)
     x_h, x_m = (x[None] for x in model.degrade(test.cube))
-    handle = model.network.register_forward_hook(lambda _m, _in, said: torch.zeros_like(said))
-    try:
-        silent = model(x_h, x_m)[0]
-    finally:
-        handle.remove()
 
     def network_sees(replace_h: bool, replace_m: bool) -> float:
         def hook(_network, inputs):
@@ -90,7 +85,7 @@ def score_model(model: FusionModel, test: Scene) -> dict:
 
     return {
         **measure(y_hat, test, model.degrade),
-        "skip_alone": measure(silent, test, model.degrade),
+        **_score_of_skip(model, test),
         "gate_means": gate_means,
         "psnr_pooled_without": {
             "lr_hsi": metrics.pooled_psnr(model(spatial_mean(x_h), x_m)[0], test.cube),
@@ -101,6 +96,17 @@ def score_model(model: FusionModel, test: Scene) -> dict:
             "hr_msi": network_sees(False, True),
         },
     }
+
+
+def _score_of_skip(model: FusionModel, test: Scene) -> dict:
+    """{"skip_alone": `measure` of the model with a zero-output network}; {} without a skip."""
+    if model.skip == "none":
+        return {}
+    handle = model.network.register_forward_hook(lambda _m, _in, said: torch.zeros_like(said))
+    try:
+        return {"skip_alone": measure(training.predict(model, test)[0], test, model.degrade)}
+    finally:
+        handle.remove()
 
 
 def score_many(
@@ -151,7 +157,10 @@ def on_scene(scene: Scene, checkpoints: list[Path], msi_bands: int) -> dict:
             f"{len(scene.cube)}"
         )
     networks = [_row_of(path, model, test) for path, model in zip(checkpoints, models, strict=True)]
-    summaries = {"summary": networks, "summary_of_skip": [row["skip_alone"] for row in networks]}
+    summaries = {
+        "summary": networks,
+        "summary_of_skip": [row["skip_alone"] for row in networks if "skip_alone" in row],
+    }
     return {
         "scene": test.name,
         "rmse_unit": scenes.RADIANCE_UNIT if scene.name == "indian_pines" else "as stored",
