@@ -63,8 +63,8 @@ def test_chapter_01_builds_the_sensors(indian_pines):
     ours = sensors.landsat_tm(nm, bands=6, fwhm_nm=fwhm)
     for row, number in zip(ours, sensors.LANDSAT_TM_BANDS[6], strict=True):
         measured = sensors.landsat_tm_responses()[number]
-        weights = torch.as_tensor(built["spectral_response"](nm, fwhm, *measured))
-        torch.testing.assert_close(weights.float(), row, atol=1e-6, rtol=0)
+        weights, _ = built["spectral_response"](nm, fwhm, *measured)
+        torch.testing.assert_close(torch.as_tensor(weights).float(), row, atol=1e-6, rtol=0)
 
 
 def test_chapter_02_builds_the_metrics_and_a_fusion():
@@ -85,11 +85,7 @@ def test_chapter_02_builds_the_metrics_and_a_fusion():
 
     degrade = Degradation(srf=torch.rand(3, 6).softmax(1))
     x_h, x_m = degrade(y)
-    regression, ours = built["fit_regression"](x_m, y), baselines.fit_regression(x_m, y)
-    torch.testing.assert_close(regression.float(), ours, atol=1e-4, rtol=1e-4)
-    ours = baselines.apply_regression(regression, x_m)
-    torch.testing.assert_close(built["apply_regression"](regression, x_m), ours)
-    for name in ("detail_injection", "sfim", "mtf_glp"):
+    for name in ("detail_injection", "mtf_glp"):
         ours = baselines.METHODS[name](x_h, x_m, degrade)
         torch.testing.assert_close(built[name](x_h, x_m, degrade), ours, atol=1e-4, rtol=1e-4)
 
