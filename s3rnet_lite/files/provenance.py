@@ -26,11 +26,12 @@ def facts(seed: int | list[int], seconds: float, device: str = "cpu") -> dict:
     """The facts that every result stored by the command line carries: command, git commit, seed,
     device, versions, wall time, date.
 
-    `git_commit` ends in "+changes" if the working tree differed from it, and is "unknown" outside a
+    Of absolute paths in the command only the last part is kept: where they began is nobody's
+    concern. `git_commit` ends in "+changes" if the working tree differed from it, and is "unknown" outside a
     git checkout.
     """
     return {
-        "command": shlex.join(["python", "-m", "s3rnet_lite", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "s3rnet_lite", *map(_without_root, sys.argv[1:])]),
         "git_commit": _git_commit(),
         "seed": seed,
         "device": torch.cuda.get_device_name()
@@ -59,6 +60,10 @@ def origin(result: dict) -> str:
         return "not measured"
     commit = known["git_commit"][:7]
     return f"{known['device']}, torch {known['torch']}, {known['date']}, commit {commit}"
+
+
+def _without_root(argument: str) -> str:
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def _git_commit() -> str:

@@ -4,12 +4,15 @@ what is no verdict, and can be read as a table, as JSON and as CSV.
 
 import csv
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
+import nbformat
 import pytest
 
-from s3rnet_lite.course import claims
+from s3rnet_lite.course import claims, notebooks
+from s3rnet_lite.files.provenance import RESULTS_FOLDER
 
 ROW = claims.Claim(
     id="sum",
@@ -23,6 +26,28 @@ ROW = claims.Claim(
     source="chapter 07",
 )
 OTHER = replace(ROW, id="other", claim="the sum is 5", verdict="inconsistent")
+
+
+@pytest.mark.parametrize(("chapter", "rows"), claims.load().items(), ids=str)
+def test_the_ledger_says_what_its_chapter_shows(chapter, rows):
+    # whose outputs pytest compares with what the chapter computes anew from the result files
+    notebook = nbformat.read(notebooks.FOLDER / f"{chapter}.ipynb", as_version=4)
+    shown = [
+        output["data"]["text/plain"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "text/plain" in output.get("data", {})
+    ]
+    assert repr(claims.Table(rows)) in shown
+
+
+@pytest.mark.parametrize("row", sum(claims.load().values(), []), ids=lambda row: row.id)
+def test_the_source_of_a_claim_is_there(row):
+    chapter = re.fullmatch(r"chapter (\d\d)", row.source)
+    folder, name = (
+        (notebooks.FOLDER, f"{chapter[1]}_*.ipynb") if chapter else (RESULTS_FOLDER, row.source)
+    )
+    assert list(folder.glob(name)), row.source
 
 
 def test_a_chapter_replaces_its_own_rows_only(tmp_path):

@@ -51,6 +51,13 @@ def test_models_and_classical_methods_were_measured_on_the_same_images(msi_bands
     assert ours == pytest.approx(theirs, rel=1e-5)
 
 
+def test_provenance_keeps_no_absolute_path(monkeypatch, tmp_path):
+    arguments = ["ignored", "train", "--data", str(tmp_path / "lines"), "--out", "runs/m.json"]
+    monkeypatch.setattr("sys.argv", arguments)
+    command = provenance.facts(seed=0, seconds=1.0)["command"]
+    assert command == "python -m s3rnet_lite train --data lines --out runs/m.json"
+
+
 def test_provenance_names_what_is_needed_to_repeat_a_run(monkeypatch):
     monkeypatch.setattr("sys.argv", ["ignored", "train", "--out", "a file"])
     facts = provenance.facts(seed=3, seconds=1.234)
