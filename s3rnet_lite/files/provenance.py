@@ -27,8 +27,8 @@ def facts(seed: int | list[int], seconds: float, device: str = "cpu") -> dict:
     device, versions, wall time, date.
 
     Of absolute paths in the command only the last part is kept: where they began is nobody's
-    concern. `git_commit` ends in "+changes" if the working tree differed from it, and is "unknown" outside a
-    git checkout.
+    concern. `git_commit` ends in "+changes" if the working tree differed from it, and is "unknown"
+    outside a git checkout.
     """
     return {
         "command": shlex.join(["python", "-m", "s3rnet_lite", *map(_without_root, sys.argv[1:])]),

@@ -41,7 +41,9 @@ def test_the_ledger_says_what_its_chapter_shows(chapter, rows):
     assert repr(claims.Table(rows)) in shown
 
 
-@pytest.mark.parametrize("row", sum(claims.load().values(), []), ids=lambda row: row.id)
+@pytest.mark.parametrize(
+    "row", [row for rows in claims.load().values() for row in rows], ids=lambda row: row.id
+)
 def test_the_source_of_a_claim_is_there(row):
     chapter = re.fullmatch(r"chapter (\d\d)", row.source)
     folder, name = (
