@@ -212,6 +212,23 @@ def compare_scenes(arguments: argparse.Namespace) -> None:
 
 
 @command(
+    "skip-search",
+    path("--folder", "with the files of known scenes, see `s3rnet-lite scenes`"),
+    output(
+        "--out", "JSON file (default: data/results/skip_search.json)", (".json",), required=False
+    ),
+)
+def skip_search(arguments: argparse.Namespace) -> None:
+    """Try other settings of the lite model's skip and guard, inside the left halves of scenes."""
+    from ..files.provenance import RESULTS_FOLDER
+    from . import skip_search
+
+    began = time.perf_counter()
+    found = skip_search.search(arguments.folder)
+    _store(arguments.out or RESULTS_FOLDER / "skip_search.json", found, began)
+
+
+@command(
     "complexity",
     option("--network", choices=NETWORKS, default="s3rnet", help="default: s3rnet"),
     option("--preset", choices=PRESETS, default="paper", help="default: paper (tiny: s3rnet only)"),
