@@ -61,13 +61,17 @@ def halves(scene: Scene, scale: int = 4) -> tuple[Scene, Scene]:
 def cases(found: list[Scene]) -> Iterator[Case]:
     """Both halves of every scene, with those numbers of MSI bands that its wavelengths allow."""
     for scene in found:
-        left, right = halves(scene)
-        for learn, test in ((left, right), (right, left)):
-            for bands in MSI_BANDS:
-                try:
-                    yield Case(learn, test, bands, simulated(scene, bands))
-                except ValueError:  # visible and near infrared only, say
-                    continue
+        yield from both_ways(*halves(scene))
+
+
+def both_ways(one: Scene, other: Scene) -> Iterator[Case]:
+    """Learn from the one and test on the other, and the reverse."""
+    for learn, test in ((one, other), (other, one)):
+        for bands in MSI_BANDS:
+            try:
+                yield Case(learn, test, bands, simulated(test, bands))
+            except ValueError:  # visible and near infrared only, say
+                continue
 
 
 def find(folder: Path) -> tuple[list[Scene], dict[str, str]]:

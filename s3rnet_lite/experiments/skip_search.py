@@ -14,9 +14,10 @@ from tqdm.auto import tqdm
 
 from .. import baselines, metrics, training
 from ..network import s3rnet
+from ..sensing.scene import Scene
 from ..training import details, guard
 from ..training.fusion import FusionModel
-from .elsewhere import Case, cases, find, halves
+from .elsewhere import Case, both_ways, find, halves
 
 # name in the module -> what was tried
 CHOICES = {
@@ -25,6 +26,7 @@ CHOICES = {
     (guard, "PRIOR_SHARE"): (0.6, 0.8, 1.0),
     (guard, "PRIOR_WEIGHT"): (1.0, 2.0, 4.0),
     (guard, "FAMILIAR"): (3.0, 10.0, 30.0),
+    (guard, "BLIND_SHARE"): (0.0, 0.2, 0.4),
 }
 
 
@@ -36,9 +38,22 @@ def settings() -> Iterator[dict]:
         yield from (now | {name: value} for value in values if value != now[name])
 
 
-def inner_cases(folder: Path) -> list[Case]:
-    """Both quarters of the left half of every scene, each to be tested after the other is learnt."""
-    return list(cases([halves(scene)[0] for scene in find(folder)[0]]))
+def inner_cases(folder: Path) -> Iterator[Case]:
+    """Two quarters of the left half of every scene, side by side and one above the other, each to
+    be tested after the other is learnt. Most of those side by side are too small to be degraded
+    again.
+    """
+    for scene in find(folder)[0]:
+        left = halves(scene)[0]
+        yield from both_ways(*halves(left))
+        yield from both_ways(*_upper_and_lower(left))
+
+
+def _upper_and_lower(scene: Scene, scale: int = 4) -> tuple[Scene, Scene]:
+    middle = scene.cube.shape[1] // 2 // scale * scale
+    rows = {"upper half": slice(0, middle), "lower half": slice(middle, 2 * middle)}
+    upper, lower = (scene.crop(r, slice(None), f"{scene.name}/{n}") for n, r in rows.items())
+    return upper, lower
 
 
 def skip_alone(case: Case) -> torch.Tensor:
@@ -54,7 +69,7 @@ def search(folder: Path, progress: bool = True) -> dict:
     mean and worst, for each of `settings`.
     """
     torch.set_num_threads(1)
-    tested, rows = inner_cases(folder), []
+    tested, rows = list(inner_cases(folder)), []
     best = [
         max(metrics.pooled_psnr(y, case.test.cube) for y in _classical(case)) for case in tested
     ]

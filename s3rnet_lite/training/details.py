@@ -10,9 +10,7 @@ from torch import nn
 from .. import baselines
 from ..sensing.degradation import Degradation
 
-RIDGE = (
-    1e-4  # of a feature's own power; this and PAIR_SHARE chosen on the left halves of six scenes
-)
+RIDGE = 1e-4  # of a feature's own power; tried by `s3rnet-lite skip-search`, as PAIR_SHARE
 PAIR_SHARE = 0.5  # evidence of a pair that looks like the training scenes, theirs being 1
 LEAST_PIXELS = 64  # of the pair degraded once more, to be heard at all
 DARK = 0.02  # keeps ratios of dark pixels small, on [0, 1] data

@@ -26,7 +26,7 @@ def test_every_setting_is_scored_on_quarters_of_left_halves_only(small_scene, mo
     before = next(skip_search.settings())
     found = skip_search.search(None, progress=False)
     assert next(skip_search.settings()) == before
-    assert len(found["tested"]) == 2 and all("left half/" in name for name in found["tested"])
+    assert len(found["tested"]) == 4 and all("left half/" in name for name in found["tested"])
     assert len(found["rows"]) == len(list(skip_search.settings()))
     assert all(row["worst_lead"] <= row["mean_lead"] < 60 for row in found["rows"])
     assert len({row["mean_lead"] for row in found["rows"]}) > 3  # the settings were really used

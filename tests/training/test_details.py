@@ -108,7 +108,17 @@ def test_the_share_has_the_least_error_of_evidence_and_prior_together(degrade):
     assert guard.judge(x_h, x_m, degrade, lambda _h, _m: 1e3 * y)[0] < 0.01
     strange, known = (guard.judge(x_h, x_m, degrade, lambda _h, _m: y, m)[0] for m in (50, 5))
     assert strange < known == guard.judge(x_h, x_m, degrade, lambda _h, _m: y, 1)[0]
-    assert guard.judge(x_h[:, :4, :4], x_m[:, :16, :16], degrade, None)[0] == guard.PRIOR_SHARE
+
+
+@pytest.mark.parametrize(("msi_bands", "expected"), [(2, "sylvester"), (1, "cnmf")])
+def test_where_nothing_can_be_checked_little_of_the_model_is_used(degrade, msi_bands, expected):
+    degrade = Degradation(degrade.scale, degrade.psf_sigma, degrade.srf[:msi_bands])
+    x_h, x_m = degrade(mixed(0)[:, :16, :16])
+    closed, smooth = (baselines.run(name, x_h, x_m, degrade) for name in (expected, "bicubic"))
+    for away, share in ((0.0, guard.BLIND_SHARE), (0.5, guard.BLIND_SHARE), (10.0, 0.002)):
+        fused = closed + away * (closed - smooth)
+        found = guard.judge(x_h, x_m, degrade, lambda _h, _m, fused=fused: fused)
+        assert found == (pytest.approx(share, rel=1e-4), expected)
 
 
 @pytest.mark.parametrize(
