@@ -68,6 +68,6 @@ def readings_of_other_scenes() -> str:
         zero-shot rows after a first look at them. `s3rnet-lite skip-search` tried
         {len(others)} other settings of skip and guard on quarters of the left halves, without a
         network: the present ones lead the best classical method by {now["mean_lead"]:+.2f} dB on
-        average and {now["worst_lead"]:+.2f} at worst; highest on average was
-        {changed} = {best[changed]:g} with {best["mean_lead"]:+.2f} and {best["worst_lead"]:+.2f}."""
+        average and {now["worst_lead"]:+.2f} at worst; highest on average was {changed} =
+        {best[changed]:g} with {best["mean_lead"]:+.2f} and {best["worst_lead"]:+.2f}."""
     )
