@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 from s3rnet_lite.course.notebooks import chapters
 from s3rnet_lite.files.provenance import REPOSITORY
 
-playwright = pytest.importorskip("playwright.sync_api", reason="comes with `make browser-test`")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright comes with `make browser-test`"
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
@@ -25,6 +28,7 @@ SETTINGS = {  # every cell on the page, and no question to another site
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
+TOKEN = secrets.token_hex()
 KERNEL = "jupyterapp.shell.currentWidget.sessionContext"
 LOADED = "images => images.every(one => one.complete && one.naturalWidth > 0)"
 
@@ -51,7 +55,7 @@ def lab(tmp_path_factory):
     places |= {
         f"JUPYTERLAB_{kind.upper()}_DIR": str(own / kind) for kind in ("settings", "workspaces")
     }
-    options = [f"--port={port}", "--port-retries=0", "--IdentityProvider.token=test"]
+    options = [f"--port={port}", "--port-retries=0", f"--IdentityProvider.token={TOKEN}"]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options]
     server = subprocess.Popen(
         [*command, "--expose-app-in-browser"],
@@ -90,7 +94,7 @@ def open_chapter(browser, address, name):
     """A window that knows nothing of earlier ones, with the chapter in it and its kernel ready."""
     page = browser.new_context(viewport={"width": 1300, "height": 900}).new_page()
     page.set_default_timeout(300_000)
-    page.goto(f"{address}/lab/tree/{name}?token=test&reset")
+    page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
     page.wait_for_selector(".jp-NotebookPanel-notebook .jp-Cell")
     page.wait_for_function(f"{KERNEL}?.session?.kernel?.connectionStatus == 'connected'")
     return page
