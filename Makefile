@@ -1,4 +1,4 @@
-# make run | test | check | lab | gpu | notebooks | format | lock | checkpoints | results | comparison | robustness | speed
+# make run | test | check | lab | gpu | notebooks | format | book | browser-test | lock | checkpoints | results | comparison | robustness | speed
 .DEFAULT_GOAL := run
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +21,7 @@ lock:
 		--no-annotate | $(BIN)/python .ci/without_cuda.py > .lock.tmp
 	mv .lock.tmp requirements.lock
 
-.PHONY: run test check lock lab gpu notebooks format checkpoints results comparison robustness speed
+.PHONY: run test check lock lab gpu notebooks format book browser-test checkpoints results comparison robustness speed
 run: .venv/ready
 	$(BIN)/python -m s3rnet_lite evaluate --checkpoint data/s3rnet_lite_6bands.safetensors
 	@echo "The first picture, what fusion gained: figures/readme.png"
@@ -51,6 +51,21 @@ format: .venv/ready
 notebooks: .venv/ready
 	$(BIN)/python -m s3rnet_lite notebooks --in-place
 	$(BIN)/python -m s3rnet_lite labs
+
+# The chapters as a web site with search, for any folder or server: runs/book/index.html.
+.venv/book: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[book]"
+	@touch $@
+book: .venv/book
+	$(BIN)/python -m sphinx -W --keep-going -q -c notebooks/book -d runs/book-cache . runs/book
+	@echo "The book: runs/book/index.html"
+
+# Every chapter in JupyterLab, as a reader uses it; needs chromium or google-chrome on the path.
+.venv/browser: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[browser]"
+	@touch $@
+browser-test: .venv/browser
+	OMP_NUM_THREADS=1 ALL_CHAPTERS=1 $(BIN)/python -m pytest -q -rs tests/course/test_browser.py
 
 # The shipped models, then what is measured on them and on four more seeds. One thread each makes runs repeatable.
 # The robust one keeps the skip "injection": "details" also learns from the pair, whose noise misleads it.

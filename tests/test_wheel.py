@@ -5,11 +5,14 @@ import shutil
 import subprocess
 import sys
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 
 from s3rnet_lite import training
+from s3rnet_lite.course.labs import LABS_FOLDER
 from s3rnet_lite.files.provenance import REPOSITORY
 from s3rnet_lite.training.checkpoints import SHIPPED
 
@@ -86,3 +89,33 @@ def test_it_carries_tables_models_and_the_mark_of_types(installed):
     models = {name for name in names if name.endswith(".safetensors")}
     assert models == set(SHIPPED.values())
     assert (package / "py.typed").exists()
+
+
+def state(folder):
+    """Every file with its size and the time it was written."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.slow
+def test_a_lab_runs_to_its_end_beside_an_installation_that_nobody_may_change(
+    installed, tmp_path, monkeypatch
+):
+    for path in [installed, *installed.rglob("*")]:
+        path.chmod(path.stat().st_mode & 0o555)
+    before = state(installed)
+    status = ["git", "-C", REPOSITORY, "status", "--porcelain", "--untracked-files=no"]
+    changes = subprocess.run(status, capture_output=True, check=True).stdout
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    lab = nbformat.read(LABS_FOLDER / "05_ssawb.ipynb", as_version=4)
+    lab.cells.append(nbformat.v4.new_code_cell("import s3rnet_lite\nprint(s3rnet_lite.__file__)"))
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(lab, timeout=600, allow_errors=True, resources=resources).execute()
+    outputs = [output for cell in lab.cells for output in cell.get("outputs", [])]
+    assert outputs[-1].text.startswith(str(installed))
+    failed = {output.ename for output in outputs if output.output_type == "error"}
+    assert failed == {"NotImplementedError"}  # the exercises, and nothing else
+    assert state(installed) == before
+    assert subprocess.run(status, capture_output=True, check=True).stdout == changes
+    assert list((tmp_path / "runs" / "figures").glob("*.png"))

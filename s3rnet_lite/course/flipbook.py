@@ -18,6 +18,7 @@ from PIL import Image
 MOST_FRAMES, MOST_BYTES = 60, 400_000
 COLOURS = 64  # of a picture's palette
 STYLE = "max-width:100%"
+KEYS = "data-lm-suppress-shortcuts"  # else JupyterLab takes the arrow keys to move between cells
 # finds its own box, since a page may hold several
 SCRIPT = """
 const box = document.currentScript.parentElement;
@@ -84,7 +85,7 @@ class Flipbook:
 def _control(name: str, values: list) -> str:
     """A slider of numbers or a list of texts; its value is the position in `values`."""
     names = [str(value) for value in values]
-    given = f'data-count="{len(values)}" aria-label="{html.escape(name)}"'
+    given = f'data-count="{len(values)}" aria-label="{html.escape(name)}" {KEYS}'
     if any(isinstance(value, str) for value in values):
         rows = (f'<option value="{i}">{html.escape(n)}</option>' for i, n in enumerate(names))
         box = f"<select {given}>{''.join(rows)}</select>"

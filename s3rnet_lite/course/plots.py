@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ..files.provenance import course_folder
 from ..sensing.scene import rgb
 
-__all__ = ["rgb", "save", "show_row", "spectra_axes", "start"]
+__all__ = ["describe", "rgb", "save", "show_row", "spectra_axes", "start"]
 
 BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "0.45"
@@ -32,13 +32,36 @@ STYLE = {
 
 
 def start(seed: int = 0) -> None:
-    """Set style, seed and one thread (results differ in the last digits between thread counts), and
-    print what ran.
+    """Set style, seed and one thread (results differ in the last digits between thread counts),
+    give the figures of a notebook their alt text, and print what ran.
     """
+    from IPython import get_ipython  # which the command line does not need
+
     plt.rcParams |= STYLE
+    if shell := get_ipython():
+        plt.switch_backend(plt.get_backend())  # which sets its own way to show a figure
+        shell.display_formatter.formatters["image/png"].for_type(Figure, _png_with_alt)
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     print(f"torch {torch.__version__.split('+')[0]}, 1 thread, seed {seed}")
+
+
+def describe(figure: Figure) -> str:
+    """The words on a figure, for those who do not see it: titles, axes, curves, notes."""
+    words = [figure.get_suptitle()]
+    for axis in figure.axes:
+        names = (axis.get_ylabel(), axis.get_xlabel())
+        words += [axis.get_title(), " over ".join(filter(None, names))]
+        words += axis.get_legend_handles_labels()[1] + [text.get_text() for text in axis.texts]
+    told = dict.fromkeys(" ".join(one.split()) for one in words if any(map(str.isalpha, one)))
+    return "; ".join(told) or "figure"
+
+
+def _png_with_alt(figure: Figure) -> tuple[str, dict]:
+    from IPython.core.pylabtools import print_figure
+
+    png = print_figure(figure, "png", base64=True, bbox_inches="tight")
+    return png, {"alt": describe(figure)}
 
 
 def show_row(images: Mapping[str, np.ndarray], width: float = 8.0, **how) -> Figure:

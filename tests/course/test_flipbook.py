@@ -27,6 +27,7 @@ def test_every_setting_is_drawn_in_the_order_of_the_script():
     assert drawn == pytest.approx([0.2, 0.8, 0.7, 0.3], abs=0.01)
     page = book._repr_html_()
     assert page.count("iVBOR") == 5  # four frames, and the first once more as the picture
+    assert page.count("data-lm-suppress-shortcuts") == 2  # JupyterLab leaves them the arrow keys
     assert 'type="range"' in page and "<select" in page and ">reversed</option>" in page
 
 

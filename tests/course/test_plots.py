@@ -4,8 +4,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import torch
+from nbclient import NotebookClient
 
 from s3rnet_lite.course import plots
 
@@ -49,3 +51,24 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, monkeypatch):
         contents.append((tmp_path / "runs" / "figures" / "picture.png").read_bytes())
         plt.close(figure)
     assert contents[0] == contents[1]
+
+
+def test_a_figure_is_described_by_its_words():
+    figure, (left, right) = plt.subplots(1, 2)
+    left.plot([1, 2], label="fused")
+    left.set(title="spectra", xlabel="wavelength [nm]", ylabel="radiance")
+    right.text(0, 0, "oxygen\ndip")
+    right.text(0, 0, "0.5")
+    assert plots.describe(figure) == "spectra; radiance over wavelength [nm]; fused; oxygen dip"
+    assert plots.describe(plt.figure()) == "figure"
+    plt.close("all")
+
+
+def test_a_notebook_stores_the_description_with_the_picture():
+    begin = "from s3rnet_lite.course import plots\nplots.start()\nplots.start()"
+    draw = "import numpy as np\nplots.show_row({'truth': np.eye(3)}, width=2);"
+    cells = [nbformat.v4.new_code_cell(source) for source in (begin, draw)]
+    notebook = NotebookClient(nbformat.v4.new_notebook(cells=cells)).execute()
+    [output] = notebook.cells[1].outputs
+    assert output.data["image/png"].startswith("iVBOR")
+    assert output.metadata["image/png"]["alt"] == "truth"

@@ -49,8 +49,8 @@ def test_links_lead_somewhere(page):
 
 @every_page
 def test_the_make_targets_exist(page):
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)", (REPOSITORY / page).read_text(), re.MULTILINE))
-    targets = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", (REPOSITORY / page).read_text(), re.MULTILINE))
+    targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     assert named <= set(targets)
 
 
