@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import baselines, training
-from ..files import provenance
+from ..files import atomic, provenance
 from ..peers import registry
 from ..sensing.degradation import Degradation, landsat_tm
 from ..sensing.scene import Scene
@@ -221,9 +221,9 @@ def _train(run: Run, budget_seconds: float, checkpoints: Path) -> Path:
     path = checkpoints / f"{run.name}.safetensors"
     theirs = comparison.CHECKPOINTS / f"{clean.name}.safetensors"
     if not path.exists() and run.noise == "none" and run.recipe == base and theirs.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".json", ".safetensors"):
-            shutil.copy(theirs.with_suffix(suffix), path.with_suffix(suffix))
+        with atomic.together(path.parent) as folder:
+            for suffix in (".json", ".safetensors"):
+                shutil.copy(theirs.with_suffix(suffix), folder / f"{run.name}{suffix}")
     if not path.exists():
         found = runs.search(run.network, base, budget_seconds)
         changes = {"snr_db": TRAINING_NOISE[run.noise], **CHANGES[run.recipe]}

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 CHECKSUM = "sha256"
 DESCRIBING = (".hdr", ".json")  # what describes a file of the same name
@@ -66,12 +71,12 @@ def check_digest(path: str | Path, tensors: dict[str, torch.Tensor], expected: s
 
 def write_json(path: str | Path, content: dict) -> None:
     """Write JSON, one item a line."""
-    write_file(
-        path,
-        lambda temporary: Path(temporary).write_text(
-            json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        ),
-    )
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text in UTF-8."""
+    write_file(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:
@@ -103,28 +108,55 @@ def packaged_file(cache: Path, name: str, package: str, folder: str) -> Path:
     )
 
 
-STALE_SECONDS = 3600.0  # a temporary file that is older was left by a killed program
+PREFIX = ".s3rnet_lite."  # begins the names of temporary folders
+# without change, and what nobody locks was left by a killed program; 3600 where locks are unknown
+STALE_SECONDS = 1.0 if fcntl else 3600.0
 
 
 def write_file(path: str | Path, write: Callable[[str], object]) -> None:
-    """Let `write` fill a temporary file, flush it to the disk, then rename it to `path`."""
+    """Let `write` fill a file of that name in a temporary folder, flush it to the disk, then rename
+    it to `path`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}."
-    for stale in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
-        if time.time() - stale.stat().st_mtime > STALE_SECONDS:
-            stale.unlink(missing_ok=True)
-    handle, temporary = tempfile.mkstemp(".tmp", prefix, path.parent)
-    os.close(handle)
+    with temporary_folder(path.parent) as folder:
+        write(str(folder / path.name))
+        os.chmod(folder / path.name, 0o644)
+        sync(folder / path.name)
+        os.replace(folder / path.name, path)
+        sync(path.parent)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` that goes at the end, or, if the program is killed, when the next one
+    writes there.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{PREFIX}*.tmp"):
+        with suppress(OSError):  # somebody works there, or it is gone meanwhile
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                with locked(left, wait=False):
+                    shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(".tmp", PREFIX, parent) as folder, locked(folder):
+        yield Path(folder)
+
+
+@contextmanager
+def locked(path: str | Path, wait: bool = True) -> Iterator[None]:
+    """Keep others out of a file or folder that exists; a lock ends with the program.
+
+    Raises:
+        BlockingIOError: somebody else holds it, and `wait` is False.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
     try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    sync(path.parent)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -136,23 +168,25 @@ def together(folder: str | Path) -> Iterator[Path]:
     ever found beside other data.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(".tmp", ".", folder) as temporary:
-        yield Path(temporary)
-        publish({file: folder / file.name for file in Path(temporary).iterdir()})
+    with temporary_folder(folder) as temporary:
+        yield temporary
+        publish({file: folder / file.name for file in temporary.iterdir()})
 
 
 def publish(names: dict[Path, Path]) -> None:
-    """Give finished files their final names in one folder, as `together` does."""
+    """Give finished files their final names in one folder, as `together` does; two programs that
+    publish there do it one after the other.
+    """
     ordered = sorted(names.items(), key=lambda pair: (pair[1].suffix in DESCRIBING, pair[1].name))
     for file, _ in ordered:
         sync(file)
-    for _, final in ordered:
-        if final.suffix in DESCRIBING:
-            final.unlink(missing_ok=True)
-    for file, final in ordered:
-        os.replace(file, final)
-        sync(final.parent)
+    with locked(next(iter(names.values())).parent):
+        for _, final in ordered:
+            if final.suffix in DESCRIBING:
+                final.unlink(missing_ok=True)
+        for file, final in ordered:
+            os.replace(file, final)
+            sync(final.parent)
 
 
 def sync(path: str | Path) -> None:

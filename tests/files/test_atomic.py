@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -91,10 +93,41 @@ def test_no_header_is_ever_found_beside_other_data(tmp_path, monkeypatch):
             assert (tmp_path / "y.hdr").read_text() == (tmp_path / "y.img").read_text()
 
 
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
-    left, fresh = (tmp_path / f".a.json.{name}.tmp" for name in ("left", "fresh"))
-    left.touch()
-    fresh.touch()
-    os.utime(left, (0, 0))
-    atomic.write_json(tmp_path / "a.json", {})
-    assert sorted(file.name for file in tmp_path.iterdir()) == [fresh.name, "a.json"]
+@pytest.mark.skipif(atomic.fcntl is None, reason="locks are unknown on Windows")
+def test_what_a_killed_writer_left_is_cleared_away_and_nothing_that_is_in_work(tmp_path):
+    left, busy = (tmp_path / f".s3rnet_lite.{name}.tmp" for name in ("left", "busy"))
+    for folder in (left, busy):
+        folder.mkdir()
+        (folder / "a.json").touch()
+        os.utime(folder, (0, 0))
+    with atomic.locked(busy):
+        atomic.write_json(tmp_path / "a.json", {})
+    assert {path.name for path in tmp_path.iterdir()} == {busy.name, "a.json"}
+
+
+WRITER = """
+import os, sys, time
+from pathlib import Path
+from s3rnet_lite.files import atomic
+def half(path):
+    Path(path).write_text("ha")
+    print("half", flush=True)
+    time.sleep(60)
+atomic.write_file(sys.argv[1], half)
+"""
+
+
+def test_killed_in_the_middle_of_writing_the_old_file_is_whole(tmp_path):
+    path = tmp_path / "text"
+    atomic.write_text(path, "old")
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE)
+    assert writer.stdout.readline() == b"half\n"
+    atomic.write_text(path, "newer")  # a second writer leaves the first one's file alone
+    assert len(list(tmp_path.iterdir())) == 2
+    writer.kill()
+    writer.communicate()
+    assert path.read_text() == "newer" and len(list(tmp_path.iterdir())) == 2
+    for left in tmp_path.glob(".*"):
+        os.utime(left, (0, 0))
+    atomic.write_text(path, "new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
