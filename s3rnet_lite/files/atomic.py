@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -116,14 +116,20 @@ STALE_SECONDS = 1.0 if fcntl else 3600.0
 def write_file(path: str | Path, write: Callable[[str], object]) -> None:
     """Let `write` fill a file of that name in a temporary folder, flush it to the disk, then rename
     it to `path`.
+
+    Raises:
+        OSError: it cannot be written; the old file is still there.
     """
     path = Path(path)
-    with temporary_folder(path.parent) as folder:
-        write(str(folder / path.name))
-        os.chmod(folder / path.name, 0o644)
-        sync(folder / path.name)
-        os.replace(folder / path.name, path)
-        sync(path.parent)
+    try:
+        with temporary_folder(path.parent) as folder:
+            write(str(folder / path.name))
+            os.chmod(folder / path.name, 0o644)
+            sync(folder / path.name)
+            os.replace(folder / path.name, path)
+            sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path}: cannot be written ({error})") from error
 
 
 @contextmanager
@@ -180,7 +186,8 @@ def publish(names: dict[Path, Path]) -> None:
     ordered = sorted(names.items(), key=lambda pair: (pair[1].suffix in DESCRIBING, pair[1].name))
     for file, _ in ordered:
         sync(file)
-    with locked(next(iter(names.values())).parent):
+    parent = next(iter(names.values())).parent
+    with nullcontext() if parent.name.startswith(PREFIX) else locked(parent):  # that is ours alone
         for _, final in ordered:
             if final.suffix in DESCRIBING:
                 final.unlink(missing_ok=True)

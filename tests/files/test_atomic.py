@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from s3rnet_lite.files import atomic
 
@@ -18,6 +19,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         atomic.write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("full"), SafetensorError("full")])
+def test_what_cannot_be_written_is_named(tmp_path, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(atomic, "save_file", full)
+    with pytest.raises(OSError, match=r"t\.safetensors: cannot be written \(full\)"):
+        atomic.write_tensors(tmp_path / "t.safetensors", {}, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_tensors_come_back_with_their_metadata(tmp_path):
@@ -67,6 +79,12 @@ def test_files_that_belong_together_appear_together(tmp_path):
         "y.hdr": "new",
         "y.img": "new",
     }
+
+
+def test_files_that_belong_together_may_be_part_of_others(tmp_path):
+    with atomic.together(tmp_path) as outer, atomic.together(outer) as inner:
+        atomic.write_json(inner / "y.json", {})
+    assert [file.name for file in tmp_path.iterdir()] == ["y.json"]
 
 
 def test_no_header_is_ever_found_beside_other_data(tmp_path, monkeypatch):
