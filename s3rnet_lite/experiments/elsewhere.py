@@ -154,7 +154,7 @@ def run(folder: Path, out: Path = FILE, only: tuple[str, ...] = ()) -> dict:
     """
     torch.set_num_threads(1)
     found, checksums = find(Path(folder))
-    content = json.loads(out.read_text()) if out.exists() else {"rows": []}
+    content = atomic.read_json(out) if out.exists() else {"rows": []}
     done = {_identity(row) for row in content["rows"]}
     jobs = [
         (order, case, row, work)

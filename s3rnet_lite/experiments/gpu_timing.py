@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import statistics
 import time
@@ -201,7 +200,7 @@ def counted(preset: str, image_sizes: tuple[int, ...]) -> list[dict]:
 
 def stored(path: Path) -> dict:
     """What earlier calls wrote there."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    return atomic.read_json(path) if path.exists() else {}
 
 
 def slug(name: str) -> str:

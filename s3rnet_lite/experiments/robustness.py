@@ -109,7 +109,7 @@ def train_and_test(
         began = time.perf_counter()
         checkpoint = _train(run, budget_seconds, checkpoints)
         model, test = training.load_checkpoint(checkpoint), runs.regions()[2]
-        metadata = json.loads(checkpoint.with_suffix(".json").read_text())
+        metadata = atomic.read_json(checkpoint.with_suffix(".json"))
         return {
             **asdict(run),
             "msi_bands": MSI_BANDS,

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ except ImportError:  # Windows
     fcntl = None
 
 CHECKSUM = "sha256"
+SEAL = "sha256_of_content"  # of everything else in a JSON object
 DESCRIBING = (".hdr", ".json")  # what describes a file of the same name
 
 
@@ -35,6 +36,7 @@ def write_tensors(
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
     }
     metadata = {**metadata, CHECKSUM: digest(separate)}
+    metadata[SEAL] = seal(metadata)
     write_file(path, lambda temporary: save_file(separate, temporary, metadata))
 
 
@@ -51,6 +53,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged, or not a safetensors file ({error})") from error
+    check_seal(path, metadata)
     check_digest(path, tensors, metadata.pop(CHECKSUM, None))
     return tensors, metadata
 
@@ -72,6 +75,45 @@ def check_digest(path: str | Path, tensors: dict[str, torch.Tensor], expected: s
 def write_json(path: str | Path, content: dict) -> None:
     """Write JSON, one item a line."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_sealed(path: str | Path, content: dict) -> None:
+    """Write JSON with a checksum of what it says."""
+    content = json.loads(json.dumps(content))  # as it will be read
+    write_json(path, content | {SEAL: seal(content)})
+
+
+def read_json(path: str | Path) -> dict:
+    """A JSON object, compared with its checksum if it has one.
+
+    Raises:
+        ValueError: a damaged file, or no JSON object.
+    """
+    try:
+        content = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged, or no JSON object ({error})") from error
+    check_seal(path, content)
+    return content
+
+
+def seal(content: dict) -> str:
+    """SHA-256 of what a JSON object says."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_seal(path: str | Path, content: dict) -> None:
+    """Take the checksum out of a JSON object and compare it, if there is one.
+
+    Raises:
+        ValueError: they differ.
+    """
+    expected = content.pop(SEAL, None)
+    if expected not in (None, seal(content)):
+        raise ValueError(
+            f"{path}: damaged or changed, what it says has another checksum; take {SEAL} out if it "
+            "was changed on purpose"
+        )
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -109,8 +151,8 @@ def packaged_file(cache: Path, name: str, package: str, folder: str) -> Path:
 
 
 PREFIX = ".s3rnet_lite."  # begins the names of temporary folders
-# without change, and what nobody locks was left by a killed program; 3600 where locks are unknown
-STALE_SECONDS = 1.0 if fcntl else 3600.0
+# what nobody locks was left by a killed program; without locks, what is older than that
+STALE_SECONDS = 0.0 if fcntl else 3600.0
 
 
 def write_file(path: str | Path, write: Callable[[str], object]) -> None:
@@ -140,10 +182,15 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f"{PREFIX}*.tmp"):
         with suppress(OSError):  # somebody works there, or it is gone meanwhile
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            if time.time() - left.stat().st_mtime >= STALE_SECONDS:
                 with locked(left, wait=False):
                     shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(".tmp", PREFIX, parent) as folder, locked(folder):
+    with ExitStack() as stack:
+        folder = ""
+        while not os.path.exists(folder):  # or somebody cleared it away before it was locked
+            folder = stack.enter_context(tempfile.TemporaryDirectory(".tmp", PREFIX, parent))
+            with suppress(FileNotFoundError):
+                stack.enter_context(locked(folder))
         yield Path(folder)
 
 

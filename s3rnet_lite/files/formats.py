@@ -130,7 +130,8 @@ def open_cube(
             )
     if order is not None and sorted(order) != ["C", "H", "W"]:
         raise ValueError(f"order: expected the letters C, H and W in some order, got {order!r}")
-    found = reader(path, wavelengths_nm, variable, order)
+    with reading.naming(path):
+        found = reader(path, wavelengths_nm, variable, order)
     shape, dtype = found["shape"], found.pop("dtype")
     if dtype.kind not in "iuf":
         raise ValueError(

@@ -4,7 +4,6 @@ notebooks/10_gpu_training.ipynb.
 
 from __future__ import annotations
 
-import json
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ..files.atomic import publish, write_array, write_json
+from ..files.atomic import publish, read_json, write_array, write_sealed
 from ..files.formats import CubeFile, create_cube, reopen_cube
 from ..files.outputs import Output
 from ..training.fusion import FusionModel, Known
@@ -74,9 +73,7 @@ def fuse(
         bar = tqdm(total=job.steps, disable=not progress, unit="tile")
         with alone(folder), bar:
             if notes.exists():
-                moments, done = _resume(
-                    json.loads(notes.read_text()), settings, folder, image, job.tiles
-                )
+                moments, done = _resume(read_json(notes), settings, folder, image, job.tiles)
                 bar.update(job.steps - len(job.tiles) + done)
             else:
                 for part in (*images(folder), *folder.glob("tile_*.npy")):
@@ -89,7 +86,7 @@ def fuse(
                     msi.georeference,
                 )
                 moments, done = job.moments(bar), 0
-                write_json(
+                write_sealed(
                     notes,
                     {
                         "settings": settings,

@@ -148,13 +148,13 @@ def subjects(inputs: Path) -> list[Subject]:
 def write_labs(inputs: Path) -> Callable[[], object]:
     """Labs of two chapters in the working folder."""
 
-    def run() -> None:
+    def run() -> int:
         here = Path.cwd()
         for path in (inputs / "chapters").glob("*.ipynb"):
             if not (here / path.name).exists():
                 shutil.copy(path, here)
         notebooks.FOLDER, labs.LABS_FOLDER = here, here / "labs"
-        labs.write()
+        return children.command("labs")()
 
     return run
 
