@@ -110,7 +110,7 @@ def run(
             }
         seconds = time.perf_counter() - began
         content["provenance"] = provenance.facts(trajectory.seed, seconds)
-        atomic.write_json(path, content)
+        atomic.write_sealed(path, content)
         print(trajectory.name, content["steps"], f"{history.seconds:.0f} s", flush=True)
         if over:
             return content

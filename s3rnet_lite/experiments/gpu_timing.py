@@ -62,7 +62,7 @@ class Call:
     def store(self, path: Path, content: dict) -> None:
         """Write it with where it comes from."""
         origin = provenance.facts(SEED, time.perf_counter() - self.began, self.device.type)
-        atomic.write_json(
+        atomic.write_sealed(
             path,
             {
                 "device": describe(self.device),

@@ -146,7 +146,7 @@ def store_once(path: Path, measure: Callable[[], dict]) -> dict:
         return atomic.read_json(path)
     torch.set_num_threads(1)
     content = measure()
-    atomic.write_json(path, content)
+    atomic.write_sealed(path, content)
     return content
 
 

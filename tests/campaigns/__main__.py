@@ -24,10 +24,9 @@ def jobs(inputs: Path, folder: Path, quick: bool) -> dict[str, Callable[[Random]
     for subject in known:
         subject.learn(folder)
     resumable = [s for s in known if s.resumable]
-    crowd = [s for s in known if s.name != "compare-scenes"]
     on_subjects = {
         "kill": (attacks.kills, known),
-        "two at once": (attacks.crowds, crowd),
+        "two at once": (attacks.crowds, known),
         "no room": (attacks.no_room, known),
         "damaged state": (attacks.damaged_states, resumable),
     }

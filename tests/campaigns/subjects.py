@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import image_files
@@ -18,8 +18,10 @@ from safetensors.torch import load_file
 
 from s3rnet_lite import training
 from s3rnet_lite.course import labs, notebooks
+from s3rnet_lite.experiments import elsewhere
+from s3rnet_lite.sensing.indian_pines import indian_pines
 
-QUICK = ("train", "fuse", "adapt", "labs")  # about a second each
+QUICK = ("train", "fuse", "adapt", "compare-scenes", "labs")  # about a second each
 VOLATILE = {"provenance", "cpu_seconds", "seconds", "sha256_of_content"}
 STALE = ("*.tmp", "*.partial", "*.part")
 
@@ -94,7 +96,9 @@ def make_inputs(folder: Path) -> None:
     x_h, x_m = small_fusion.Degradation(4, 1.7, torch.rand(3, 12).softmax(1))(y)
     np.save(folder / "own_h.npy", x_h)
     np.save(folder / "own_m.npy", x_m)
-    shutil.copytree(notebooks.FOLDER, folder / "chapters", ignore=lambda _, names: names[2:])
+    shutil.copytree(
+        notebooks.FOLDER, folder / "chapters", ignore=lambda _, names: sorted(names)[2:]
+    )
 
 
 def make_data_set(inputs: Path) -> Callable[[], object]:
@@ -113,7 +117,6 @@ def subjects(inputs: Path) -> list[Subject]:
     train = ("train", "--data", inputs / "set", "--preset", "tiny", "--crop", 16, "--batch-size", 2)
     train = (*train, "--steps", 4, "--msi-bands", 4, "--save-minutes", 0, "--out", "a.safetensors")
     evaluate = ("evaluate", "--data", inputs / "set", "--out", "scores.json", "--msi-bands")
-    scenes = ("compare-scenes", "--folder", inputs, "--method", "bicubic", "--out", "s.json")
     lines = [f"lines/simulated000{i}" for i in range(3)]
     trained, fused = ("a.safetensors", "a.json"), ("y.hdr", "y.img")
     adapted = (*fused, "y.safetensors", "y.json", "y_report.json", "y_report.png")
@@ -140,20 +143,33 @@ def subjects(inputs: Path) -> list[Subject]:
             (*((f"{line}.npy",) for line in lines), *((f"{x}.json",) for x in lines)),
         ),
         Subject("evaluate", command(*evaluate, 4), command(*evaluate, 6), (("scores.json",),)),
-        Subject("compare-scenes", command(*scenes), None, (("s.json",),), ("s.json",)),
+        Subject("compare-scenes", compare_scenes(), None, (("s.json",),), ("s.json",)),
         Subject("labs", write_labs(inputs), None, (("labs/00_start_here.ipynb",),)),
     ]
 
 
-def write_labs(inputs: Path) -> Callable[[], object]:
-    """Labs of two chapters in the working folder."""
+def compare_scenes() -> Callable[[], object]:
+    """One method on both halves of a part of Indian Pines with few bands."""
+
+    whole = indian_pines()
+    bands = whole.wavelengths_nm.argsort()[::9]
+    known = {"wavelengths_nm": whole.wavelengths_nm[bands], "fwhm_nm": whole.fwhm_nm[bands]}
+    cube = whole.cube[bands, :50, :66]
+    small = replace(whole, cube=cube, labels=None, name="small", **known)
 
     def run() -> int:
-        here = Path.cwd()
-        for path in (inputs / "chapters").glob("*.ipynb"):
-            if not (here / path.name).exists():
-                shutil.copy(path, here)
-        notebooks.FOLDER, labs.LABS_FOLDER = here, here / "labs"
+        elsewhere.find = lambda folder: ([small], {})
+        method = ("--method", "bicubic", "detail_injection")
+        return children.command("compare-scenes", "--folder", ".", *method, "--out", "s.json")()
+
+    return run
+
+
+def write_labs(inputs: Path) -> Callable[[], object]:
+    """Labs in the working folder of the chapters among the inputs."""
+
+    def run() -> int:
+        notebooks.FOLDER, labs.LABS_FOLDER = inputs / "chapters", Path.cwd() / "labs"
         return children.command("labs")()
 
     return run
