@@ -173,7 +173,7 @@ def test_train_then_evaluate(tmp_path):
         "--out",
         tmp_path / "a.safetensors",
     ]
-    stopped = run(*command, "--minutes", 1e-9)
+    stopped = run(*command, "--minutes", 1e-6)
     assert (
         stopped.returncode == 0
         and "Stopped after 1 of 3 steps" in stopped.stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..files import provenance
-from ..files.atomic import read_json, write_json, write_text
+from ..files.atomic import resume, write_json, write_text
 from ..files.provenance import course_folder
 from . import markdown
 
@@ -144,7 +144,7 @@ def record(chapter: str, rows: list[Claim], file: Path | None = None) -> Table:
     """
     file = file or course_folder("data/results") / FILE.name
     with FileLock(file.with_suffix(".lock")):
-        ledger = read_json(file) if file.exists() else {}
+        ledger = resume(file) or {}
         content = [asdict(row) for row in rows]
         if ledger.get(chapter, {}).get("claims") != content:
             command = {"command": f"notebooks/{chapter}.ipynb"}

@@ -71,7 +71,7 @@ def run(
         minutes: stop after so much time, all calls together; None: after the last step.
     """
     path = folder / f"{trajectory.name}.json"
-    content = atomic.read_json(path) if path.exists() else {}
+    content = atomic.resume(path) or {}
     if content.get("complete"):
         return content
     torch.set_num_threads(1)

@@ -154,7 +154,7 @@ def run(folder: Path, out: Path = FILE, only: tuple[str, ...] = ()) -> dict:
     """
     torch.set_num_threads(1)
     found, checksums = find(Path(folder))
-    content = atomic.read_json(out) if out.exists() else {"rows": []}
+    content = atomic.resume(out) or {"rows": []}
     done = {_identity(row) for row in content["rows"]}
     jobs = [
         (order, case, row, work)

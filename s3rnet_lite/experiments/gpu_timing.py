@@ -200,7 +200,7 @@ def counted(preset: str, image_sizes: tuple[int, ...]) -> list[dict]:
 
 def stored(path: Path) -> dict:
     """What earlier calls wrote there."""
-    return atomic.read_json(path) if path.exists() else {}
+    return atomic.resume(path) or {}
 
 
 def slug(name: str) -> str:

@@ -142,8 +142,8 @@ def search(network: str, recipe_name: str, budget_seconds: float, folder: Path =
 
 def store_once(path: Path, measure: Callable[[], dict]) -> dict:
     """The content of a JSON file, measured and written if it is not there; on one thread."""
-    if path.exists():
-        return atomic.read_json(path)
+    if (found := atomic.resume(path)) is not None:
+        return found
     torch.set_num_threads(1)
     content = measure()
     atomic.write_sealed(path, content)

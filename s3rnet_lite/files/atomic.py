@@ -97,6 +97,15 @@ def read_json(path: str | Path) -> dict:
     return content
 
 
+def resume(path: str | Path) -> dict | None:
+    """`read_json` of what a run goes on from, or None if there is nothing yet; what a killed run
+    left beside it goes, since this one may have nothing to write.
+    """
+    path = Path(path)
+    clear(path.parent)
+    return read_json(path) if path.exists() else None
+
+
 def seal(content: dict) -> str:
     """SHA-256 of what a JSON object says."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -180,11 +189,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     writes there.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f"{PREFIX}*.tmp"):
-        with suppress(OSError):  # somebody works there, or it is gone meanwhile
-            if time.time() - left.stat().st_mtime >= STALE_SECONDS:
-                with locked(left, wait=False):
-                    shutil.rmtree(left)
+    clear(parent)
     with ExitStack() as stack:
         folder = ""
         while not os.path.exists(folder):  # or somebody cleared it away before it was locked
@@ -192,6 +197,15 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             with suppress(FileNotFoundError):
                 stack.enter_context(locked(folder))
         yield Path(folder)
+
+
+def clear(parent: Path) -> None:
+    """Remove the temporary folders that killed programs left."""
+    for left in parent.glob(f"{PREFIX}*.tmp"):
+        with suppress(OSError):  # somebody works there, or it is gone meanwhile
+            if time.time() - left.stat().st_mtime >= STALE_SECONDS:
+                with locked(left, wait=False):
+                    shutil.rmtree(left)
 
 
 @contextmanager

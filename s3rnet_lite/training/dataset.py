@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from ..files.atomic import read_json, write_sealed
+from ..files.atomic import read_json, resume, write_sealed
 from ..sensing.degradation import Degradation
 from ..sensing.scene import Scene
 from ..sensing.sensors import MSI_BANDS, simulated_msi
@@ -172,7 +172,7 @@ def prepare(
     settings = {"patch": patch, "keep_bands": keep_bands}
     known = settings | {"seed": seed, "lines": [line.name for line in lines]}
     with _alone(folder):
-        before = read_json(folder / CARD) if (folder / CARD).exists() else None
+        before = resume(folder / CARD)
         if before is not None:
             check_unchanged(folder / CARD, before["settings"], known)
         facts = _make_all(folder / "lines", lines, settings, workers, progress)

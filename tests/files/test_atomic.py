@@ -66,6 +66,14 @@ def test_a_changed_word_of_a_sealed_file_is_noticed(tmp_path):
         atomic.read_json(path)
 
 
+def test_who_goes_on_clears_what_a_killed_run_left(tmp_path):
+    left = tmp_path / ".s3rnet_lite.left.tmp"
+    for content in (None, {"rows": [1]}):
+        left.mkdir()
+        assert atomic.resume(tmp_path / "rows.json") == content and not left.exists()
+        atomic.write_sealed(tmp_path / "rows.json", {"rows": [1]})
+
+
 def test_changed_metadata_of_tensors_are_noticed(tmp_path):
     path = tmp_path / "state.safetensors"
     atomic.write_tensors(path, {"a": torch.zeros(3)}, {"run": "step 25"})
