@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from ..files.atomic import publish, read_json, write_array, write_sealed
 from ..files.formats import CubeFile, create_cube, reopen_cube
 from ..files.outputs import Output
+from ..files.reading import naming
 from ..training.fusion import FusionModel, Known
 from . import tiling
 from .tiling import Span
@@ -186,8 +187,10 @@ def _resume(
     if not stored:
         return moments, 0
     last = max(stored)
-    y = np.load(stored[last])
-    if f"{zlib.crc32(y):08x}" != stored[last].stem.split("_")[2]:
+    with naming(stored[last]):
+        y = np.load(stored[last])
+        found = f"{zlib.crc32(y):08x}"
+    if y.dtype != np.float32 or found != stored[last].stem.split("_")[2]:
         raise ValueError(f"{stored[last]}: damaged; delete the folder to begin anew")
     _copy(y, image, *tiles[last])
     return moments, last + 1

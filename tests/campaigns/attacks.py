@@ -123,7 +123,8 @@ def no_room(subject: Subject, folder: Path, chance: Random) -> Iterator[Outcome]
         prepare_folder(subject, folder, chance)
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
         words = ("full disk", "large file", "read-only")
-        word = chance.choice(words[: 2 if subject.name == "labs" else 3])  # labs import late
+        denied = os.geteuid() == 0 and subject.name != "labs"  # which import late
+        word = chance.choice(words if denied else words[:2])
         limits = {"large file": {"largest_file": chance.randint(0, max(sizes, default=20_000))}}
         limits["read-only"] = {"as_nobody": True}
         if word == "full disk":
@@ -148,7 +149,7 @@ def small_disk(folder: Path) -> Iterator[Callable[[int], object] | None]:
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=755", "none", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         yield None
         return
