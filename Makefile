@@ -1,4 +1,4 @@
-# make run | test | check | lab | gpu | notebooks | format | book | browser-test | lock | checkpoints | results | comparison | robustness | speed
+# make run | test | check | lab | gpu | notebooks | format | book | browser-test | lock | checkpoints | results | comparison | robustness | speed | campaign
 .DEFAULT_GOAL := run
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +21,7 @@ lock:
 		--no-annotate | $(BIN)/python .ci/without_cuda.py > .lock.tmp
 	mv .lock.tmp requirements.lock
 
-.PHONY: run test check lock lab gpu notebooks format book browser-test checkpoints results comparison robustness speed
+.PHONY: run test check lock lab gpu notebooks format book browser-test checkpoints results comparison robustness speed campaign
 run: .venv/ready
 	$(BIN)/python -m s3rnet_lite evaluate --checkpoint data/s3rnet_lite_6bands.safetensors
 	@echo "The first picture, what fusion gained: figures/readme.png"
@@ -111,3 +111,8 @@ speed: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite benchmark --preset lite --runs 41 --out data/results/benchmark_cpu_one_thread.json
 	$(BIN)/python -m s3rnet_lite fuse-benchmark --out data/results/tiling.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite adapt-benchmark --out data/results/adaptation.json
+
+# Kills, damaged files, nonsense arguments, crowds and full disks, for ten minutes on one core; SEED=1, 2, ... for others.
+SEED ?= 0
+campaign: .venv/ready
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m campaigns --minutes 10 --seed $(SEED) --out data/results/campaign.json

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..files import provenance
-from ..files.atomic import write_file, write_json
+from ..files.atomic import resume, write_json, write_text
 from ..files.provenance import course_folder
 from . import markdown
 
@@ -144,7 +144,7 @@ def record(chapter: str, rows: list[Claim], file: Path | None = None) -> Table:
     """
     file = file or course_folder("data/results") / FILE.name
     with FileLock(file.with_suffix(".lock")):
-        ledger = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        ledger = resume(file) or {}
         content = [asdict(row) for row in rows]
         if ledger.get(chapter, {}).get("claims") != content:
             command = {"command": f"notebooks/{chapter}.ipynb"}
@@ -154,10 +154,7 @@ def record(chapter: str, rows: list[Claim], file: Path | None = None) -> Table:
             }
             _check_unique(ledger)
             write_json(file, dict(sorted(ledger.items())))
-            write_file(
-                file.with_suffix(".csv"),
-                lambda path: Path(path).write_text(_csv(ledger), encoding="utf-8"),
-            )
+            write_text(file.with_suffix(".csv"), _csv(ledger))
     return Table(rows)
 
 

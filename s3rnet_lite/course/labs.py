@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 
+from . import notebooks
 from .notebooks import FOLDER, chapters
 
 LABS_FOLDER = FOLDER / "labs"
@@ -21,12 +22,11 @@ STUB = r'\1raise NotImplementedError("your turn")'
 
 def write() -> list[Path]:
     """Write every lab, and into each chapter the metadata that nbgrader reads."""
-    LABS_FOLDER.mkdir(exist_ok=True)
     for path in chapters():
         chapter = nbformat.read(path, as_version=4)
         mark_for_grading(chapter, path.stem)
-        nbformat.write(chapter, path)
-        nbformat.write(student_version(chapter), LABS_FOLDER / path.name)
+        notebooks.write(chapter, path)
+        notebooks.write(student_version(chapter), LABS_FOLDER / path.name)
     return [LABS_FOLDER / path.name for path in chapters()]
 
 

@@ -11,6 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm import tqdm
 
+from ..files import atomic
 from ..files.provenance import IN_PLACE, REPOSITORY
 
 FOLDER = REPOSITORY / "notebooks"
@@ -38,8 +39,12 @@ def execute(in_place: bool) -> None:
             bar.set_description(path.stem)
             run(notebook, FOLDER if in_place else REPOSITORY, bar)
             target = path if in_place else COPIES / path.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            nbformat.write(notebook, target)
+            write(notebook, target)
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write a notebook as Jupyter does."""
+    atomic.write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path, bar: tqdm | None = None) -> None:

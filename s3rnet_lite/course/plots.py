@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from ..files import atomic
 from ..files.provenance import course_folder
 from ..sensing.scene import rgb
 
@@ -102,4 +103,5 @@ def save(figure: Figure, name: str) -> None:
     runs, otherwise to `runs/figures/` in the working folder.
     """
     path = course_folder("figures") / f"{name}.png"
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    metadata = {"Software": None}
+    atomic.write_file(path, lambda name: figure.savefig(name, dpi=110, metadata=metadata))

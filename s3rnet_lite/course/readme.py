@@ -10,6 +10,7 @@ import nbformat
 
 from .. import baselines
 from ..experiments import elsewhere, robustness
+from ..files import atomic
 from ..files.provenance import REPOSITORY
 from . import picture, results, studies
 from .markdown import paragraph, table
@@ -142,11 +143,12 @@ def markers(name: str) -> tuple[str, str]:
 
 def write() -> None:
     """Write figures/readme.png, the generated parts of README.md, and data/results/README.md."""
-    picture.draw().savefig(FIGURE, dpi=110, metadata={"Software": None})
+    drawn, metadata = picture.draw(), {"Software": None}
+    atomic.write_file(FIGURE, lambda name: drawn.savefig(name, dpi=110, metadata=metadata))
     text = FILE.read_text()
     for name, part in PARTS.items():
         begin, end = markers(name)
         before, rest = text.split(begin)
         text = f"{before}{begin}\n{part()}\n{end}{rest.split(end)[1]}"
-    FILE.write_text(text)
-    results.FILE.write_text(results.page())
+    atomic.write_text(FILE, text)
+    atomic.write_text(results.FILE, results.page())

@@ -4,7 +4,6 @@ lengths, watched on the way, and one of the full-size network; for notebooks/11 
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -72,7 +71,7 @@ def run(
         minutes: stop after so much time, all calls together; None: after the last step.
     """
     path = folder / f"{trajectory.name}.json"
-    content = json.loads(path.read_text()) if path.exists() else {}
+    content = atomic.resume(path) or {}
     if content.get("complete"):
         return content
     torch.set_num_threads(1)
@@ -111,7 +110,7 @@ def run(
             }
         seconds = time.perf_counter() - began
         content["provenance"] = provenance.facts(trajectory.seed, seconds)
-        atomic.write_json(path, content)
+        atomic.write_sealed(path, content)
         print(trajectory.name, content["steps"], f"{history.seconds:.0f} s", flush=True)
         if over:
             return content

@@ -158,7 +158,7 @@ def run(folder: Path, out: Path = FILE, only: tuple[str, ...] = ()) -> dict:
     """
     torch.set_num_threads(1)
     found, checksums = find(Path(folder))
-    content = json.loads(out.read_text()) if out.exists() else {"rows": []}
+    content = atomic.resume(out) or {"rows": []}
     done = {_identity(row) for row in content["rows"]}
     jobs = [
         (order, case, row, work)
@@ -182,7 +182,7 @@ def run(folder: Path, out: Path = FILE, only: tuple[str, ...] = ()) -> dict:
         seconds = time.process_time() - began
         content["rows"].append(key | result | {"cpu_seconds": round(seconds, 2)})
         content |= {"sha256": checksums, "provenance": provenance.facts(list(SEEDS), seconds)}
-        atomic.write_json(out, content)
+        atomic.write_sealed(out, content)
         shown = {k: f"{v:.2f}" if isinstance(v, float) else v for k, v in result.items()}
         print(*key.values(), *list(shown.values())[:4], flush=True)
     return content

@@ -4,7 +4,6 @@ and 06.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .. import baselines, metrics, training
+from ..files import atomic
 from ..sensing import scenes
 from ..sensing.degradation import Degradation, simulated
 from ..sensing.scene import Scene
@@ -218,7 +218,7 @@ def load_comparable(checkpoints: list[Path]) -> list[FusionModel]:
 
 
 def _row_of(path: Path, model: FusionModel, test: Scene) -> dict:
-    metadata = json.loads(path.with_suffix(".json").read_text())
+    metadata = atomic.read_json(path.with_suffix(".json"))
     return {
         "checkpoint": path.name,
         "preset": metadata["network"]["preset"],

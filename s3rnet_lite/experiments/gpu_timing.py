@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import statistics
 import time
@@ -63,7 +62,7 @@ class Call:
     def store(self, path: Path, content: dict) -> None:
         """Write it with where it comes from."""
         origin = provenance.facts(SEED, time.perf_counter() - self.began, self.device.type)
-        atomic.write_json(
+        atomic.write_sealed(
             path,
             {
                 "device": describe(self.device),
@@ -201,7 +200,7 @@ def counted(preset: str, image_sizes: tuple[int, ...]) -> list[dict]:
 
 def stored(path: Path) -> dict:
     """What earlier calls wrote there."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    return atomic.resume(path) or {}
 
 
 def slug(name: str) -> str:

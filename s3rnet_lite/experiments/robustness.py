@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import baselines, training
-from ..files import provenance
+from ..files import atomic, provenance
 from ..peers import registry
 from ..sensing.degradation import Degradation, landsat_tm
 from ..sensing.scene import Scene
@@ -109,7 +109,7 @@ def train_and_test(
         began = time.perf_counter()
         checkpoint = _train(run, budget_seconds, checkpoints)
         model, test = training.load_checkpoint(checkpoint), runs.regions()[2]
-        metadata = json.loads(checkpoint.with_suffix(".json").read_text())
+        metadata = atomic.read_json(checkpoint.with_suffix(".json"))
         return {
             **asdict(run),
             "msi_bands": MSI_BANDS,
@@ -221,9 +221,9 @@ def _train(run: Run, budget_seconds: float, checkpoints: Path) -> Path:
     path = checkpoints / f"{run.name}.safetensors"
     theirs = comparison.CHECKPOINTS / f"{clean.name}.safetensors"
     if not path.exists() and run.noise == "none" and run.recipe == base and theirs.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".json", ".safetensors"):
-            shutil.copy(theirs.with_suffix(suffix), path.with_suffix(suffix))
+        with atomic.together(path.parent) as folder:
+            for suffix in (".json", ".safetensors"):
+                shutil.copy(theirs.with_suffix(suffix), folder / f"{run.name}{suffix}")
     if not path.exists():
         found = runs.search(run.network, base, budget_seconds)
         changes = {"snr_db": TRAINING_NOISE[run.noise], **CHANGES[run.recipe]}

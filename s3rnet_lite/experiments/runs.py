@@ -5,7 +5,6 @@ once, and goes on where it was stopped.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import multiprocessing
 import time
@@ -143,11 +142,11 @@ def search(network: str, recipe_name: str, budget_seconds: float, folder: Path =
 
 def store_once(path: Path, measure: Callable[[], dict]) -> dict:
     """The content of a JSON file, measured and written if it is not there; on one thread."""
-    if path.exists():
-        return json.loads(path.read_text())
+    if (found := atomic.resume(path)) is not None:
+        return found
     torch.set_num_threads(1)
     content = measure()
-    atomic.write_json(path, content)
+    atomic.write_sealed(path, content)
     return content
 
 

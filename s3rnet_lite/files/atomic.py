@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 CHECKSUM = "sha256"
+SEAL = "sha256_of_content"  # of everything else in a JSON object
 DESCRIBING = (".hdr", ".json")  # what describes a file of the same name
 
 
@@ -30,6 +36,7 @@ def write_tensors(
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
     }
     metadata = {**metadata, CHECKSUM: digest(separate)}
+    metadata[SEAL] = seal(metadata)
     write_file(path, lambda temporary: save_file(separate, temporary, metadata))
 
 
@@ -46,6 +53,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged, or not a safetensors file ({error})") from error
+    check_seal(path, metadata)
     check_digest(path, tensors, metadata.pop(CHECKSUM, None))
     return tensors, metadata
 
@@ -66,12 +74,60 @@ def check_digest(path: str | Path, tensors: dict[str, torch.Tensor], expected: s
 
 def write_json(path: str | Path, content: dict) -> None:
     """Write JSON, one item a line."""
-    write_file(
-        path,
-        lambda temporary: Path(temporary).write_text(
-            json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        ),
-    )
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_sealed(path: str | Path, content: dict) -> None:
+    """Write JSON with a checksum of what it says."""
+    content = json.loads(json.dumps(content))  # as it will be read
+    write_json(path, content | {SEAL: seal(content)})
+
+
+def read_json(path: str | Path) -> dict:
+    """A JSON object, compared with its checksum if it has one.
+
+    Raises:
+        ValueError: a damaged file, or no JSON object.
+    """
+    try:
+        content = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged, or no JSON object ({error})") from error
+    check_seal(path, content)
+    return content
+
+
+def resume(path: str | Path) -> dict | None:
+    """`read_json` of what a run goes on from, or None if there is nothing yet; what a killed run
+    left beside it goes, since this one may have nothing to write.
+    """
+    path = Path(path)
+    clear(path.parent)
+    return read_json(path) if path.exists() else None
+
+
+def seal(content: dict) -> str:
+    """SHA-256 of what a JSON object says."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_seal(path: str | Path, content: dict) -> None:
+    """Take the checksum out of a JSON object and compare it, if there is one.
+
+    Raises:
+        ValueError: they differ.
+    """
+    expected = content.pop(SEAL, None)
+    if expected not in (None, seal(content)):
+        raise ValueError(
+            f"{path}: damaged or changed, what it says has another checksum; take {SEAL} out if it "
+            "was changed on purpose"
+        )
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text in UTF-8."""
+    write_file(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:
@@ -103,28 +159,74 @@ def packaged_file(cache: Path, name: str, package: str, folder: str) -> Path:
     )
 
 
-STALE_SECONDS = 3600.0  # a temporary file that is older was left by a killed program
+PREFIX = ".s3rnet_lite."  # begins the names of temporary folders
+# what nobody locks was left by a killed program; without locks, what is older than that
+STALE_SECONDS = 0.0 if fcntl else 3600.0
 
 
 def write_file(path: str | Path, write: Callable[[str], object]) -> None:
-    """Let `write` fill a temporary file, flush it to the disk, then rename it to `path`."""
+    """Let `write` fill a file of that name in a temporary folder, flush it to the disk, then rename
+    it to `path`.
+
+    Raises:
+        OSError: it cannot be written; the old file is still there.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}."
-    for stale in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
-        if time.time() - stale.stat().st_mtime > STALE_SECONDS:
-            stale.unlink(missing_ok=True)
-    handle, temporary = tempfile.mkstemp(".tmp", prefix, path.parent)
-    os.close(handle)
     try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    sync(path.parent)
+        with temporary_folder(path.parent) as folder:
+            temporary = folder / path.name
+            temporary.touch()
+            mode = temporary.stat().st_mode  # as the user's umask wants it; safetensors does not
+            write(str(temporary))
+            temporary.chmod(mode)
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path}: cannot be written ({error})") from error
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` that goes at the end, or, if the program is killed, when the next one
+    writes there.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    clear(parent)
+    with ExitStack() as stack:
+        folder = ""
+        while not os.path.exists(folder):  # or somebody cleared it away before it was locked
+            folder = stack.enter_context(tempfile.TemporaryDirectory(".tmp", PREFIX, parent))
+            with suppress(FileNotFoundError):
+                stack.enter_context(locked(folder))
+        yield Path(folder)
+
+
+def clear(parent: Path) -> None:
+    """Remove the temporary folders that killed programs left."""
+    for left in parent.glob(f"{PREFIX}*.tmp"):
+        with suppress(OSError):  # somebody works there, or it is gone meanwhile
+            if time.time() - left.stat().st_mtime >= STALE_SECONDS:
+                with locked(left, wait=False):
+                    shutil.rmtree(left)
+
+
+@contextmanager
+def locked(path: str | Path, wait: bool = True) -> Iterator[None]:
+    """Keep others out of a file or folder that exists; a lock ends with the program.
+
+    Raises:
+        BlockingIOError: somebody else holds it, and `wait` is False.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -136,23 +238,26 @@ def together(folder: str | Path) -> Iterator[Path]:
     ever found beside other data.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(".tmp", ".", folder) as temporary:
-        yield Path(temporary)
-        publish({file: folder / file.name for file in Path(temporary).iterdir()})
+    with temporary_folder(folder) as temporary:
+        yield temporary
+        publish({file: folder / file.name for file in temporary.iterdir()})
 
 
 def publish(names: dict[Path, Path]) -> None:
-    """Give finished files their final names in one folder, as `together` does."""
+    """Give finished files their final names in one folder, as `together` does; two programs that
+    publish there do it one after the other.
+    """
     ordered = sorted(names.items(), key=lambda pair: (pair[1].suffix in DESCRIBING, pair[1].name))
     for file, _ in ordered:
         sync(file)
-    for _, final in ordered:
-        if final.suffix in DESCRIBING:
-            final.unlink(missing_ok=True)
-    for file, final in ordered:
-        os.replace(file, final)
-        sync(final.parent)
+    parent = next(iter(names.values())).parent
+    with nullcontext() if parent.name.startswith(PREFIX) else locked(parent):  # that is ours alone
+        for _, final in ordered:
+            if final.suffix in DESCRIBING:
+                final.unlink(missing_ok=True)
+        for file, final in ordered:
+            os.replace(file, final)
+            sync(final.parent)
 
 
 def sync(path: str | Path) -> None:

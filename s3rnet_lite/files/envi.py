@@ -38,7 +38,9 @@ def read_envi(path: Path, given, variable: str | None, order: str | None = None)
     no_variable(path, variable)
     header = read_header(path)
     shape = tuple(int(_numbers(path, header, name, 1)[0]) for name in ("bands", "lines", "samples"))
-    dtype, offset = _type(path, header), int(header.get("header offset", 0))
+    dtype, offset = _type(path, header), 0
+    if "header offset" in header:
+        offset = int(_numbers(path, header, "header offset", 1)[0])
     axes = INTERLEAVES[header["interleave"].lower()]
     data = _data_file(path)
     _check_size(path, data, offset, shape, dtype)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import extras, readers, reading
+from . import extras, outputs, readers, reading
 from .envi import find_header
 
 ENVI_LAYOUT = {
@@ -130,7 +130,8 @@ def open_cube(
             )
     if order is not None and sorted(order) != ["C", "H", "W"]:
         raise ValueError(f"order: expected the letters C, H and W in some order, got {order!r}")
-    found = reader(path, wavelengths_nm, variable, order)
+    with reading.naming(path):
+        found = reader(path, wavelengths_nm, variable, order)
     shape, dtype = found["shape"], found.pop("dtype")
     if dtype.kind not in "iuf":
         raise ValueError(
@@ -198,13 +199,14 @@ def create_cube(
     Raises:
         ValueError: another ending, a name under which other ENVI data lie, or a GeoTIFF that is
             rotated.
+        OSError: the disk has no room for it.
     """
     path = Path(path)
     if path.suffix not in (".npy", ".hdr"):
         raise ValueError(f"{path}: expected a file to write that ends in .npy or .hdr")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
-        return np.lib.format.open_memmap(path, "w+", np.float32, tuple(shape))
+        return outputs.reserved(path, np.lib.format.open_memmap, np.float32, shape=tuple(shape))
     if path.with_suffix("").is_file():  # ENVI readers take data without an ending first
         raise ValueError(
             f"{path}: its name belongs to the data file {path.with_suffix('')}; choose another"
@@ -217,7 +219,7 @@ def create_cube(
         if values is not None:
             header |= {"wavelength units": "Nanometers", name: [float(value) for value in values]}
     envi.write_envi_header(str(path), header)
-    return np.memmap(path.with_suffix(".img"), "<f4", "w+", shape=tuple(shape))
+    return outputs.reserved(path.with_suffix(".img"), np.memmap, "<f4", shape=tuple(shape))
 
 
 def reopen_cube(path: str | Path) -> np.memmap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,3 +82,23 @@ def same(one: Path, other: Path) -> bool:
     if one.exists() and other.exists():
         return one.samefile(other)
     return one.resolve() == other.resolve()
+
+
+def reserved(path: Path, create: Callable, dtype, shape: tuple[int, ...]):
+    """A new mapped file that has its room on the disk: writing to a page for which there is none
+    would end the program without a word.
+
+    Args:
+        create: `np.memmap`, or what takes the same arguments.
+
+    Raises:
+        OSError: there is no room.
+    """
+    try:
+        array = create(path, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error})") from error
+    return array

@@ -22,11 +22,13 @@ def naming(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, ImportError):
         raise
     except MemoryError as error:
         raise ValueError(f"{path}: larger than the free memory ({error})") from error
     except Exception as error:
+        if type(error) is ValueError and str(path.with_suffix("")) in str(error):
+            raise  # says it already
         raise ValueError(
             f"{path}: damaged, truncated or not what its ending says ({type(error).__name__}: "
             f"{error})"

@@ -4,7 +4,6 @@ notebooks/10_gpu_training.ipynb.
 
 from __future__ import annotations
 
-import json
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ..files.atomic import publish, write_array, write_json
+from ..files.atomic import publish, read_json, write_array, write_sealed
 from ..files.formats import CubeFile, create_cube, reopen_cube
 from ..files.outputs import Output
+from ..files.reading import naming
 from ..training.fusion import FusionModel, Known
 from . import tiling
 from .tiling import Span
@@ -74,9 +74,7 @@ def fuse(
         bar = tqdm(total=job.steps, disable=not progress, unit="tile")
         with alone(folder), bar:
             if notes.exists():
-                moments, done = _resume(
-                    json.loads(notes.read_text()), settings, folder, image, job.tiles
-                )
+                moments, done = _resume(read_json(notes), settings, folder, image, job.tiles)
                 bar.update(job.steps - len(job.tiles) + done)
             else:
                 for part in (*images(folder), *folder.glob("tile_*.npy")):
@@ -89,7 +87,7 @@ def fuse(
                     msi.georeference,
                 )
                 moments, done = job.moments(bar), 0
-                write_json(
+                write_sealed(
                     notes,
                     {
                         "settings": settings,
@@ -189,8 +187,10 @@ def _resume(
     if not stored:
         return moments, 0
     last = max(stored)
-    y = np.load(stored[last])
-    if f"{zlib.crc32(y):08x}" != stored[last].stem.split("_")[2]:
+    with naming(stored[last]):
+        y = np.load(stored[last])
+        found = f"{zlib.crc32(y):08x}"
+    if y.dtype != np.float32 or found != stored[last].stem.split("_")[2]:
         raise ValueError(f"{stored[last]}: damaged; delete the folder to begin anew")
     _copy(y, image, *tiles[last])
     return moments, last + 1

@@ -4,7 +4,6 @@ used in notebooks/00 and 06.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from ..files.atomic import (
     CHECKSUM,
     check_digest,
     digest,
+    read_json,
     read_tensors,
     together,
-    write_json,
+    write_sealed,
     write_tensors,
 )
 from ..files.provenance import DATA_FOLDER
@@ -64,7 +64,7 @@ def save_checkpoint(
     }
     with together(path.parent) as folder:
         write_tensors(folder / path.name, model.state_dict(), {})
-        write_json(folder / path.with_suffix(".json").name, metadata)
+        write_sealed(folder / path.with_suffix(".json").name, metadata)
 
 
 def load_checkpoint(path: str | Path) -> FusionModel:
@@ -92,7 +92,7 @@ def load_checkpoint(path: str | Path) -> FusionModel:
                 f"beside it, or one of {tuple(SHIPPED)}"
             )
     tensors, _ = read_tensors(path)
-    metadata = _metadata(path.with_suffix(".json"))
+    metadata = read_json(path.with_suffix(".json"))
     model = _build(path.with_suffix(".json"), metadata)
     _check_shapes(path, model.state_dict(), tensors)
     check_digest(path, tensors, metadata.get(CHECKSUM))
@@ -103,13 +103,6 @@ def load_checkpoint(path: str | Path) -> FusionModel:
     return speed_up(model).eval()
 
 
-def _metadata(path: Path) -> dict:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged, or not the metadata of a checkpoint") from error
-
-
 def _build(path: Path, metadata: dict) -> FusionModel:
     """The model that a metadata file describes, its weights not set yet."""
     try:
@@ -118,7 +111,7 @@ def _build(path: Path, metadata: dict) -> FusionModel:
         fusion = metadata["fusion"]
         denoise = fusion.get("denoise", False)
         return FusionModel(network, degrade, fusion["scaling"], fusion["skip"], denoise=denoise)
-    except (AttributeError, KeyError, TypeError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path}: not the metadata of a checkpoint ({type(error).__name__}: {error})"
         ) from error

@@ -9,7 +9,6 @@ each crop by the degradation that `dataset.json` describes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from ..files.atomic import write_json
+from ..files.atomic import read_json, resume, write_sealed
 from ..sensing.degradation import Degradation
 from ..sensing.scene import Scene
 from ..sensing.sensors import MSI_BANDS, simulated_msi
@@ -73,13 +72,13 @@ def load(folder: str | Path) -> DataSet:
             f"{folder / CARD}: no prepared data set, or not finished; run python -m s3rnet_lite "
             f"prepare --out {folder}"
         )
+    card = read_json(folder / CARD)
     try:
-        card = json.loads((folder / CARD).read_text())
         bands = [
             torch.tensor(card[name], dtype=torch.float64) for name in ("wavelengths_nm", "fwhm_nm")
         ]
         names = [str(line["name"]) for lines in card["parts"].values() for line in lines]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder / CARD}: damaged, or not written by prepare ({type(error).__name__}: {error})"
         ) from error
@@ -173,7 +172,7 @@ def prepare(
     settings = {"patch": patch, "keep_bands": keep_bands}
     known = settings | {"seed": seed, "lines": [line.name for line in lines]}
     with _alone(folder):
-        before = json.loads((folder / CARD).read_text()) if (folder / CARD).exists() else None
+        before = resume(folder / CARD)
         if before is not None:
             check_unchanged(folder / CARD, before["settings"], known)
         facts = _make_all(folder / "lines", lines, settings, workers, progress)
@@ -188,7 +187,7 @@ def prepare(
             "fwhm_nm": lines[0].fwhm_nm.tolist(),
         }
         if card != before:
-            write_json(folder / CARD, card)
+            write_sealed(folder / CARD, card)
     return load(folder)
 
 
@@ -214,7 +213,7 @@ def _make_all(
     for line in lines:  # all of them before the first long work
         stored = folder / f"{line.name}.json"
         if stored.exists():
-            before = json.loads(stored.read_text())["settings"]
+            before = read_json(stored)["settings"]
             check_unchanged(stored, before, settings | {"source_bytes_and_time": line.source})
     reads = sum(2 * len(grid(line.shape, settings["patch"])) for line in lines)
     # One thread in each worker's matrix products: threads that wait for one another spin, and made

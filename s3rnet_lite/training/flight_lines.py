@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import extras
+from ..files.atomic import write_file
 from ..files.formats import CubeFile, open_cube
 from ..sensing.indian_pines import PAPER_CHANNELS, paper_bands
 from ..sensing.scenes import simulate
@@ -144,25 +145,24 @@ def write_patches(
         advance(1)
     if not complete:
         return {"patches": 0}
-    temporary = path.with_name(path.name + ".part")
     offset, scale = float(lowest), float(highest) - float(lowest)
-    with open(temporary, "wb") as file:
-        header = {
-            "descr": "<u2",
-            "fortran_order": False,
-            "shape": (len(complete), len(cube), patch, patch),
-        }
-        np.lib.format.write_array_header_1_0(file, header)
-        for rows, columns in complete:
-            cube = read(rows, columns)
-            cube -= np.float32(offset)
-            cube *= np.float32(LEVELS / scale)
-            file.write(np.rint(cube, out=cube).astype("<u2"))
-            advance(1)
-    with open(temporary, "rb") as file:
+    shape = (len(complete), len(cube), patch, patch)
+    header = {"descr": "<u2", "fortran_order": False, "shape": shape}
+
+    def save(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for rows, columns in complete:
+                cube = read(rows, columns)
+                cube -= np.float32(offset)
+                cube *= np.float32(LEVELS / scale)
+                file.write(np.rint(cube, out=cube).astype("<u2"))
+                advance(1)
+
+    write_file(path, save)
+    with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     advance(len(windows) - len(complete))
-    temporary.replace(path)
     corners = [[rows.start, columns.start] for rows, columns in complete]
     return {
         "patches": len(complete),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.atomic import write_json
+from ..files.atomic import resume, write_sealed
 from .flight_lines import FlightLine, grid, write_patches
 
 # of the patches; the paper: 1,678, 200 and 200 of 2,078
@@ -52,7 +52,7 @@ def verify_or_make(
     numbers, facts = folder / f"{line.name}.npy", folder / f"{line.name}.json"
     windows = grid(line.shape, settings["patch"])
     if numbers.exists() and facts.exists():
-        stored = json.loads(facts.read_text())
+        stored = resume(facts)
         check_line(numbers, stored["sha256"], numbers.stat().st_mtime_ns)
         advance(2 * len(windows))
         return stored
@@ -68,7 +68,7 @@ def verify_or_make(
         **made,
         "settings": settings | {"source_bytes_and_time": line.source},
     }
-    write_json(facts, stored)
+    write_sealed(facts, stored)
     return stored
 
 

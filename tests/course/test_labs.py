@@ -3,13 +3,15 @@ nothing else missing.
 """
 
 import re
+import shutil
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from s3rnet_lite.course import labs
+from s3rnet_lite.course import labs, notebooks
 from s3rnet_lite.course.notebooks import chapters
+from s3rnet_lite.files import atomic
 
 SOURCE = '''def half(x):
     """Half of x."""
@@ -40,6 +42,22 @@ def test_a_stub_keeps_signature_and_docstring_and_raises():
 def test_the_committed_labs_are_the_generated_ones(pair):
     chapter, lab = pair
     assert nbformat.writes(labs.student_version(chapter)) == nbformat.writes(lab)
+
+
+def test_a_write_that_fails_leaves_the_chapter_whole(tmp_path, monkeypatch):
+    path = tmp_path / "chapter.ipynb"
+    shutil.copy(chapters()[0], path)
+    whole = path.read_bytes()
+    notebooks.write(nbformat.read(path, as_version=4), path)
+    assert path.read_bytes() == whole
+
+    def full(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(atomic, "sync", full)
+    with pytest.raises(OSError, match="no space left"):
+        notebooks.write(nbformat.v4.new_notebook(), path)
+    assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
 
 def test_no_lab_is_left_of_a_chapter_that_is_gone():

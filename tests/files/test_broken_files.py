@@ -29,6 +29,7 @@ def test_a_header_without_a_field_names_it(tmp_path, field):
         ({"data_type": 7}, "data type: expected one of .*, got '7'"),
         ({"bands": 0}, "expected positive bands"),
         ({"bands": -5}, "expected positive bands"),
+        ({"lines": "nan"}, "image.hdr: damaged"),
         ({"lines": "many"}, "image.hdr: lines: expected numbers .*many"),
         ({"wavelength": braces(CENTRES[:4])}, "wavelength: expected 5 values, got 4"),
         ({"wavelength": "{400, 500, x, 700, 800}"}, "wavelength: expected numbers .*'x'"),
@@ -67,6 +68,13 @@ def test_a_header_without_a_field_names_it(tmp_path, field):
 def test_wrong_headers_are_refused(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
         formats.open_cube(write_envi(tmp_path, **fields))
+
+
+def test_an_offset_that_is_no_number_is_named(tmp_path):
+    path = write_envi(tmp_path)
+    path.write_text(path.read_text().replace("header offset = 0", "header offset = 0Y"))
+    with pytest.raises(ValueError, match=r"image\.hdr: header offset: expected"):
+        formats.open_cube(path)
 
 
 def test_complex_envi_images_are_refused(tmp_path):

@@ -1,9 +1,11 @@
 """What may be written is decided before any work: nothing else is ever destroyed."""
 
+import errno
 import os
 
 import pytest
 
+from s3rnet_lite.files.formats import create_cube
 from s3rnet_lite.files.outputs import Output, belonging
 
 CHECKPOINT = Output((".safetensors",), (".json",))
@@ -55,3 +57,14 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     tmp_path.chmod(0o555)
     with pytest.raises(PermissionError, match="read-only"):
         CHECKPOINT.check(tmp_path / "m.safetensors")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve room")
+@pytest.mark.parametrize("name", ["y.npy", "y.hdr"])
+def test_a_disk_without_room_is_noticed_before_the_work(name, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"y\.\w+: cannot be written .*No space left"):
+        create_cube(tmp_path / name, (2, 3, 4))

@@ -24,6 +24,8 @@ def test_every_stored_result_says_where_it_comes_from(path):
     assert set(facts) == FACTS and len(facts["git_commit"]) == 40
     if command.startswith("notebooks/"):  # a chapter's own long run
         assert path.name in (REPOSITORY / command.split()[0]).read_text()
+    elif path.name == "campaign.json":
+        assert command == "make campaign"
     elif path.parent.name in CAMPAIGNS:  # one command, many files
         assert command.startswith(f"python -m s3rnet_lite {CAMPAIGNS[path.parent.name]}")
     elif path.name.startswith("gpu_"):  # one command, two files for each kind of GPU

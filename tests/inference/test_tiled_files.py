@@ -170,14 +170,20 @@ def test_an_input_is_not_overwritten(files, name):
     assert (files / name).read_bytes() == before
 
 
-def test_a_tile_that_was_damaged_meanwhile_is_named(files):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x[:-3] + bytes([x[-3] ^ 64]) + x[-2:],
+        lambda x: x.replace(b"<f4", b">f4"),
+        lambda x: x.replace(b"}", b"("),
+    ],
+)
+def test_a_tile_that_was_damaged_meanwhile_is_named(files, change):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(tiled_files, "_copy", after(5, die, tiled_files._copy))
         fuse_files(files)
     tile = max((files / "out.npy.partial").glob("tile_*.npy"), key=lambda f: f.stat().st_mtime)
-    content = bytearray(tile.read_bytes())
-    content[-3] ^= 64
-    tile.write_bytes(content)
+    tile.write_bytes(change(tile.read_bytes()))
     with pytest.raises(ValueError, match=r"tile_5_.*: damaged"):
         fuse_files(files)
 

@@ -10,6 +10,7 @@ import torch
 
 from s3rnet_lite import S3RNet, training
 from s3rnet_lite.experiments.evaluation import score_model
+from s3rnet_lite.files.atomic import SEAL
 from s3rnet_lite.files.provenance import DATA_FOLDER, RESULTS_FOLDER
 from s3rnet_lite.training.checkpoints import SHIPPED
 from s3rnet_lite.training.fusion import FusionModel
@@ -89,6 +90,7 @@ def test_metadata_of_another_model_is_refused(key, change, message, stored):
     metadata = stored[0].with_suffix(".json")
     content = json.loads(metadata.read_text())
     content[key] |= change
+    del content[SEAL]
     metadata.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         training.load_checkpoint(stored[0])
@@ -98,8 +100,15 @@ def test_metadata_of_another_model_is_refused(key, change, message, stored):
 def test_a_file_that_is_no_metadata_is_refused(content, stored):
     path, _ = stored
     path.with_suffix(".json").write_text(content)
-    with pytest.raises(ValueError, match="not the metadata of a checkpoint"):
+    with pytest.raises(ValueError, match=r"model\.json: (not the metadata|damaged, or no JSON)"):
         training.load_checkpoint(path)
+
+
+def test_one_changed_digit_in_the_metadata_is_noticed(stored):
+    metadata = stored[0].with_suffix(".json")
+    metadata.write_text(metadata.read_text().replace('"sigma": 1.7', '"sigma": 1.3'))
+    with pytest.raises(ValueError, match=r"model\.json: damaged or changed"):
+        training.load_checkpoint(stored[0])
 
 
 def test_missing_files_are_named(tmp_path, stored):
@@ -151,7 +160,7 @@ def test_metadata_of_before_the_config_builds_the_same_network(stored):
     metadata = path.with_suffix(".json")
     content = json.loads(metadata.read_text())
     assert content["network"]["config"] == json.loads(json.dumps(asdict(model.network.config)))
-    del content["network"]["config"]
+    del content["network"]["config"], content[SEAL]
     metadata.write_text(json.dumps(content))
     found = training.load_checkpoint(path)
     assert found.network.config == model.network.config

@@ -8,6 +8,7 @@ import signal
 import pytest
 from small_flight_lines import content, prepare
 
+from s3rnet_lite.files.atomic import SEAL
 from s3rnet_lite.training import dataset
 
 
@@ -64,6 +65,7 @@ def test_only_files_of_the_folder_are_read(name, lines, tmp_path):
     prepare(tmp_path / "out", lines)
     card = json.loads((tmp_path / "out" / "dataset.json").read_text())
     card["parts"]["train"][0]["name"] = name
+    del card[SEAL]
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r"dataset\.json: expected plain names"):
         dataset.references(tmp_path / "out", "train")
@@ -72,7 +74,7 @@ def test_only_files_of_the_folder_are_read(name, lines, tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"parts": 3}', "[" * 100_000])
 def test_a_damaged_card_is_named(text, tmp_path):
     (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(ValueError, match=r"dataset\.json: damaged, or not written by prepare"):
+    with pytest.raises(ValueError, match=r"dataset\.json: damaged, or no"):
         dataset.load(tmp_path)
 
 
