@@ -27,6 +27,7 @@ MARGIN_DB = 1.0  # by which another than `CLOSED_FORM` has to be better
 Fuse = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+@torch.no_grad()
 def judge(
     x_h: torch.Tensor,
     x_m: torch.Tensor,
