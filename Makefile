@@ -102,6 +102,7 @@ comparison: .venv/ready
 robustness: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite robustness
 	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite robustness --network s3rnet --recipe bare published denoised --seeds 3
+	OMP_NUM_THREADS=1 $(BIN)/python -m s3rnet_lite robustness --network mssjfl qrcode hypertransformer --recipe bare --seeds 3
 	mkdir -p data/robustness
 	cp runs/robustness/published_none_s3rnet_seed0.* runs/robustness/published_35dB_s3rnet_seed0.* data/robustness/
 
