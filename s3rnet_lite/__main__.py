@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .course import commands as _course  # noqa: F401 (adds notebooks and labs)
 from .experiments import commands as _experiments  # noqa: F401 (adds compare and others)
+from .files import interrupts
 from .files.command_line import (
     LEAST,
     MOST_PIXELS,
@@ -32,7 +33,7 @@ from .files.command_line import (
     result_file,
     simulated_bands,
 )
-from .inference import commands as _inference  # noqa: F401 (adds fuse and adapt)
+from .inference import commands as _inference  # noqa: F401 (adds fuse and others)
 from .sensing import commands as _sensing  # noqa: F401 (adds scenes and check-scene)
 
 SCENE = option("--scene", help="a name of `s3rnet-lite scenes` (default: Indian Pines)")
@@ -97,6 +98,7 @@ VALIDATION_PATCHES = 8  # of a prepared data set, in training
         (".safetensors",),
         (".json",),
     ),
+    example="--msi-bands 6 --out model.safetensors",
 )
 def train(arguments: argparse.Namespace) -> None:
     """Train one network on the Indian Pines training region, or on a prepared data set, and store
@@ -193,6 +195,7 @@ def _regions(arguments: argparse.Namespace) -> tuple[tuple, object, dict]:
     SCENE,
     SCENE_FILE,
     result_file(required=False),
+    example="--checkpoint model.safetensors --out scores.json",
 )
 def evaluate(arguments: argparse.Namespace) -> None:
     """Score checkpoints, if any, and classical methods on the Indian Pines test region, or on the
@@ -222,55 +225,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(f"Wrote {arguments.out}")
 
 
-@command(
-    "prepare",
-    option(
-        "files",
-        type=Path,
-        nargs="*",
-        metavar="FILE",
-        help="flight lines: ENVI .hdr, .tif, .mat, .h5 or .npy",
-    ),
-    option(
-        "--simulate",
-        type=limited(int, 0),
-        default=0,
-        metavar="N",
-        help="instead of files, N SIMULATED lines of 2 x 2 patches",
-    ),
-    path("--out", "folder for patches, checksums and dataset.json"),
-    number("--patch", 256, "height and width of a patch in pixels", 16, MOST_PIXELS),
-    option(
-        "--keep-bands",
-        choices=("paper", "all"),
-        default="paper",
-        help="AVIRIS's 172 as the paper, or all good ones (default: paper)",
-    ),
-    number("--seed", 0, "of the assignment of lines to train, val and test", 0),
-    number("--workers", 2, "flight lines at a time"),
-)
-def prepare(arguments: argparse.Namespace) -> None:
-    """Cut AVIRIS flight lines into the paper's data set; run again, it checks what is there and
-    makes what is missing.
-    """
-    from .training import dataset
-
-    out, sources = arguments.out, (arguments.files, arguments.simulate)
-    finished = (out / dataset.CARD).exists()
-    settings = (arguments.patch, arguments.keep_bands, arguments.seed, arguments.workers)
-    for part, lines in dataset.prepare(out, *sources, *settings).parts.items():
-        flights = len({line["flight_line"] for line in lines})
-        patches = sum(line["patches"] for line in lines)
-        print(f"{part:6}{patches:6} patches of {flights} flight lines")
-    print(f"{'Verified all checksums of' if finished else 'Wrote'} {out}")
-
-
 def main() -> int:
-    """Run the command of `sys.argv`; 0, or 2 after an error, whose text goes to stderr."""
-    name = Path(sys.argv[0]).stem
-    program = name if name == "s3rnet-lite" else "python -m s3rnet_lite"
-    text = "Hyperspectral and multispectral image fusion with S3RNet."
-    arguments = parser(program, text).parse_args()
+    """Run the command of `sys.argv`; 0, or 2 after an error, whose text goes to stderr, or 130
+    after Ctrl-C and 143 after SIGTERM. Without a command, list the commands.
+    """
+    whole = whole_parser()
+    arguments = whole.parse_args()
+    if "run" not in arguments:
+        whole.print_help()
+        return 0
+    interrupts.hear_sigterm()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -279,7 +243,19 @@ def main() -> int:
         except (TypeError, ValueError, OSError, FloatingPointError, ImportError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt as stop:
+            state = getattr(arguments, "state", None)
+            more = f"; the same command goes on from {state}" if state and state.exists() else ""
+            print(f"stopped{more}", file=sys.stderr)
+            return 143 if isinstance(stop, interrupts.Terminated) else 130
     return 0
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """The parser of every command; `shtab` makes a shell's completions of it."""
+    name = Path(sys.argv[0]).stem
+    program = name if name == "s3rnet-lite" else "python -m s3rnet_lite"
+    return parser(program, "Hyperspectral and multispectral image fusion with S3RNet.")
 
 
 def _show_warning(message, *_where) -> None:

@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -60,7 +63,44 @@ def test_every_command_explains_itself(command, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["s3rnet-lite", command, "--help"])
     with pytest.raises(SystemExit, match="0"):
         main()
-    assert f"usage: s3rnet-lite {command} " in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"usage: s3rnet-lite {command} " in text and f"\nExample: s3rnet-lite {command}" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_example_of_a_command_is_a_line_that_it_takes():
+    for one in COMMANDS.values():
+        assert command_line.parser("s3rnet-lite", "").parse_args(one.example.split())
+
+
+def test_without_a_command_the_commands_are_listed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["s3rnet-lite"])
+    assert main() == 0
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^    {command}\b", text, re.MULTILINE) for command in COMMANDS)
+
+
+def test_the_version_is_the_packages(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["s3rnet-lite", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert capsys.readouterr().out == f"{metadata.version('s3rnet-lite')}\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_training_after_the_step_with_its_state_kept(number, code, tmp_path):
+    state, out = tmp_path / "state.safetensors", tmp_path / "a.safetensors"
+    command = [sys.executable, "-m", "s3rnet_lite", "train", "--preset", "tiny", "--msi-bands", "4"]
+    command += ["--steps", "100000", "--save-minutes", "0", "--state", state, "--out", out]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training_now:
+        while not state.exists() and training_now.poll() is None:
+            time.sleep(0.1)
+        training_now.send_signal(number)
+        lines = training_now.communicate()[1].splitlines()
+    assert training_now.returncode == code
+    assert lines[-1] == f"stopped; the same command goes on from {state}"
+    assert "Traceback" not in "".join(lines) and not out.exists()
+    assert list(tmp_path.iterdir()) == [state]
 
 
 def test_help_needs_no_heavy_package():

@@ -49,6 +49,7 @@ WORKERS = number("--workers", 2, "trainings at a time")
     option("--recipe", choices=RECIPES, nargs="+", default=RECIPES, help="default: both"),
     SECONDS,
     WORKERS,
+    example="--msi-bands 4 --seeds 1 --recipe common",
 )
 def compare(arguments: argparse.Namespace) -> None:
     """Train S3RNet and its ten peers (lite presets) with equal CPU time on the same data, score
@@ -72,6 +73,7 @@ def compare(arguments: argparse.Namespace) -> None:
     number("--seeds", 1, SEEDS),
     SECONDS,
     WORKERS,
+    example="--network s3rnet mssjfl --recipe bare",
 )
 def robust(arguments: argparse.Namespace) -> None:
     """Train the eleven networks without noise, with 35 dB and with random noise on the LR-HSI, and
@@ -100,6 +102,7 @@ def robust(arguments: argparse.Namespace) -> None:
     number("--steps", 300, "weight updates of each variant"),
     SEED,
     result_file(),
+    example="--msi-bands 6 --out ablation.json",
 )
 def ablate(arguments: argparse.Namespace) -> None:
     """Train the lite preset with one part changed at a time, and validate each variant (never on
@@ -116,7 +119,7 @@ def ablate(arguments: argparse.Namespace) -> None:
     _store(arguments.out, content, began, arguments.seed)
 
 
-@command("adapt-benchmark", result_file())
+@command("adapt-benchmark", result_file(), example="--out adaptation.json")
 def benchmark_adapt(arguments: argparse.Namespace) -> None:
     """Measure `adapt` on pairs made from images, where the truth is known."""
     from ..inference import adaptation
@@ -136,6 +139,7 @@ def benchmark_adapt(arguments: argparse.Namespace) -> None:
         help="pixels a side (default: 512 1024 2048)",
     ),
     result_file(),
+    example="--out tiling.json",
 )
 def benchmark_fuse(arguments: argparse.Namespace) -> None:
     """Measure time, peak memory and exactness of `fuse`."""
@@ -154,6 +158,7 @@ def benchmark_fuse(arguments: argparse.Namespace) -> None:
     ),
     number("--runs", 7, "pairs of runs to time"),
     result_file(required=False),
+    example="--preset lite --runs 5",
 )
 def benchmark(arguments: argparse.Namespace) -> None:
     """Time S3RNet's forward pass and training step as written and sped up, and the machine's
@@ -174,6 +179,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
     "gpu",
     number("--minutes", 8.0, "to stay inside of", LEAST),
     option("--out", type=Path, help="folder for gpu_*.json of a GPU (default: data/results)"),
+    example="--minutes 8",
 )
 def run_on_gpu(arguments: argparse.Namespace) -> None:
     """Time and train the paper's network on this machine's GPU; the same command goes on where it
@@ -198,6 +204,7 @@ def _store(out: Path, content: dict, began: float, seed: int = 0) -> None:
     path("--folder", "with the files of known scenes, see `s3rnet-lite scenes`"),
     output("--out", "JSON file (default: data/results/scenes.json)", (".json",), required=False),
     option("--method", nargs="*", default=[], help="bicubic, ..., lite, adapt, zero-shot (all)"),
+    example="--folder scenes --method sylvester lite",
 )
 def compare_scenes(arguments: argparse.Namespace) -> None:
     """Score every method on both halves of every known scene, learning from the other half.
@@ -217,6 +224,7 @@ def compare_scenes(arguments: argparse.Namespace) -> None:
     output(
         "--out", "JSON file (default: data/results/skip_search.json)", (".json",), required=False
     ),
+    example="--folder scenes",
 )
 def skip_search(arguments: argparse.Namespace) -> None:
     """Try other settings of the lite model's skip and guard, inside the left halves of scenes."""
@@ -235,6 +243,7 @@ def skip_search(arguments: argparse.Namespace) -> None:
     number("--hsi-bands", 172, "of the LR-HSI", 1, MOST_PIXELS),
     number("--msi-bands", 4, "of the HR-MSI", 1, MOST_PIXELS),
     number("--size", 256, "height and width of the HR-MSI in pixels", 4, MOST_PIXELS),
+    example="--network hypertransformer --msi-bands 6",
 )
 def complexity(arguments: argparse.Namespace) -> None:
     """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the
@@ -262,6 +271,7 @@ def complexity(arguments: argparse.Namespace) -> None:
     option("--size", choices=("small", "long", "full"), default="small", help="default: small"),
     number("--seeds", 1, SEEDS),
     maybe("--minutes", float, "of each training, all calls together (default: to its end)", LEAST),
+    example="--size small --seeds 3",
 )
 def deaf(arguments: argparse.Namespace) -> None:
     """Train S3RNet in the paper's form at four learning rates (size "full": the full-size network

@@ -152,13 +152,19 @@ def store_once(path: Path, measure: Callable[[], dict]) -> dict:
 
 def run_all(function: Callable, jobs: Sequence[tuple], workers: int, what: str) -> None:
     """`function(*job)` for every job, `workers` at a time, each in a process of its own, with a
-    bar; raises what one of them raised.
+    bar; raises what one of them raised. Who is interrupted stops them at once.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         futures = [pool.submit(function, *job) for job in jobs]
-        for future in tqdm(as_completed(futures), total=len(futures), desc=what):
-            future.result()
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc=what):
+                future.result()
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 @functools.cache

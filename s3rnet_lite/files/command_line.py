@@ -25,16 +25,21 @@ class Command:
 
     run: Callable[[argparse.Namespace], None]
     options: tuple[tuple[tuple, dict], ...]
+    example: str
 
 
 COMMANDS: dict[str, Command] = {}
 
 
-def command(name: str, *options: tuple[tuple, dict]) -> Callable:
-    """Decorate a function of the parsed arguments; its docstring is the help text."""
+def command(name: str, *options: tuple[tuple, dict], example: str = "") -> Callable:
+    """Decorate a function of the parsed arguments; its docstring is the help text.
+
+    Args:
+        example: the rest of a command line that makes sense, after the command's name.
+    """
 
     def add(function: Callable[[argparse.Namespace], None]) -> Callable:
-        COMMANDS[name] = Command(function, options)
+        COMMANDS[name] = Command(function, options, f"{name} {example}".strip())
         return function
 
     return add
@@ -67,6 +72,7 @@ def limited(kind: type, low: float = -math.inf, high: float = math.inf) -> Calla
     return read
 
 
+LONGEST_CHOICES = 16  # letters; argparse does not wrap what it shows in braces
 LEAST = 1e-6  # of what has to be positive
 MOST_PIXELS = 65_536  # along a side
 SNR_DB = (-50.0, 200.0)
@@ -132,17 +138,42 @@ def simulated_bands(default: int) -> tuple[tuple, dict]:
 
 def parser(prog: str, description: str) -> argparse.ArgumentParser:
     """The parser of all commands that have been added so far."""
-    whole = argparse.ArgumentParser(prog=prog, description=description)
-    subparsers = whole.add_subparsers(required=True, metavar="COMMAND")
+    completion = "Completion in a shell: `pip install shtab`, then `shtab --shell=bash -u "
+    completion += "s3rnet_lite.__main__.whole_parser` (or zsh, tcsh) prints it."
+    whole = argparse.ArgumentParser(prog=prog, description=description, epilog=completion)
+    whole.add_argument("--version", action=Version, nargs=0, help="print the version, and stop")
+    subparsers = whole.add_subparsers(metavar="COMMAND")
     for name, one in COMMANDS.items():
-        text = one.run.__doc__
-        added = subparsers.add_parser(name, help=text, description=text)
+        text = one.run.__doc__ or ""
+        example = f"Example: s3rnet-lite {one.example}"
+        short = text.partition("\n\n")[0]
+        added = subparsers.add_parser(name, help=short, description=text, epilog=example)
         added.set_defaults(run=one.run)
         for names, settings in one.options:
-            settings = {k: value for k, value in settings.items() if k != "writes"}
-            added.add_argument(*names, **settings)
+            added.add_argument(*names, **_shown(settings))
         added.set_defaults(command=name)
     return whole
+
+
+class Version(argparse.Action):
+    """Print the package's version, looked up only when it is asked for."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from importlib.metadata import version
+
+        print(version("s3rnet-lite"))
+        parser.exit()
+
+
+def _shown(settings: dict) -> dict:
+    """An option as argparse takes it; many choices stand in the help text, which wraps, instead of
+    in the usage, which does not.
+    """
+    shown = {key: value for key, value in settings.items() if key != "writes"}
+    if len(", ".join(map(str, shown.get("choices") or ()))) > LONGEST_CHOICES:
+        names = ", ".join(shown["choices"])
+        shown |= {"metavar": "NAME", "help": f"{shown['help']}; one of {names}"}
+    return shown
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:

@@ -1,11 +1,22 @@
-"""The commands that fuse a pair of one's own, each beside its options."""
+"""The commands for files of one's own, a pair or flight lines, each beside its options."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
-from ..files.command_line import LEAST, MOST_PIXELS, SEED, command, maybe, number, option, path
+from ..files.command_line import (
+    LEAST,
+    MOST_PIXELS,
+    SEED,
+    command,
+    limited,
+    maybe,
+    number,
+    option,
+    path,
+)
 
 ARRAYS = (
     option("--hsi-variable", help="of a .mat, .h5 or .npz file with several images"),
@@ -40,6 +51,7 @@ ARRAYS = (
         help="the model alone, whatever the pair degraded once more says of it",
     ),
     *ARRAYS,
+    example="--hsi lr.hdr --msi hr.tif --checkpoint lite-6bands --out fused.hdr",
 )
 def fuse(arguments: argparse.Namespace) -> None:
     """Fuse one LR-HSI and one HR-MSI of any size, tile by tile. A killed run goes on with the same
@@ -80,6 +92,7 @@ def fuse(arguments: argparse.Namespace) -> None:
     number("--steps", 600, "weight updates"),
     SEED,
     *ARRAYS,
+    example="--hsi lr.hdr --msi hr.tif --out fused.hdr",
 )
 def adapt(arguments: argparse.Namespace) -> None:
     """Fuse one pair of your own without ground truth: learn on the pair degraded once more, and
@@ -107,3 +120,47 @@ def _open(arguments: argparse.Namespace) -> tuple:
         formats.open_cube(arguments.hsi, arguments.hsi_variable, order=arguments.order),
         formats.open_cube(arguments.msi, arguments.msi_variable, order=arguments.order),
     )
+
+
+@command(
+    "prepare",
+    option(
+        "files",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="flight lines: ENVI .hdr, .tif, .mat, .h5 or .npy",
+    ),
+    option(
+        "--simulate",
+        type=limited(int, 0),
+        default=0,
+        metavar="N",
+        help="instead of files, N SIMULATED lines of 2 x 2 patches",
+    ),
+    path("--out", "folder for patches, checksums and dataset.json"),
+    number("--patch", 256, "height and width of a patch in pixels", 16, MOST_PIXELS),
+    option(
+        "--keep-bands",
+        choices=("paper", "all"),
+        default="paper",
+        help="AVIRIS's 172 as the paper, or all good ones (default: paper)",
+    ),
+    number("--seed", 0, "of the assignment of lines to train, val and test", 0),
+    number("--workers", 2, "flight lines at a time"),
+    example="line1.hdr line2.hdr --out patches",
+)
+def prepare(arguments: argparse.Namespace) -> None:
+    """Cut AVIRIS flight lines into the paper's data set; run again, it checks what is there and
+    makes what is missing.
+    """
+    from ..training import dataset
+
+    out, sources = arguments.out, (arguments.files, arguments.simulate)
+    finished = (out / dataset.CARD).exists()
+    settings = (arguments.patch, arguments.keep_bands, arguments.seed, arguments.workers)
+    for part, lines in dataset.prepare(out, *sources, *settings).parts.items():
+        flights = len({line["flight_line"] for line in lines})
+        patches = sum(line["patches"] for line in lines)
+        print(f"{part:6}{patches:6} patches of {flights} flight lines")
+    print(f"{'Verified all checksums of' if finished else 'Wrote'} {out}")

@@ -21,6 +21,7 @@ def list_scenes(_arguments: argparse.Namespace) -> None:
     option("file", type=Path, help="your copy of Indian Pines: .npy or .mat"),
     output("--out", "write a repaired copy: .npy or .mat", (".npy", ".mat"), required=False),
     option("--variable", help="of a .mat file (default: its only image)"),
+    example="Indian_pines_corrected.mat",
 )
 def check_scene(arguments: argparse.Namespace) -> None:
     """Tell whether a copy of Indian Pines has lost its bytes 0x0D, as that of tensorly has and very

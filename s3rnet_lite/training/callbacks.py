@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,14 +21,14 @@ READ_LOSS_EVERY = 20  # steps
 
 
 class Deadline:
-    """Stop after the step in which `minutes` are over; None: never."""
+    """Stop after the step in which `minutes` are over (None: never) or a signal has come."""
 
-    def __init__(self, minutes: float | None):
-        self.minutes = minutes
+    def __init__(self, minutes: float | None, asked: list[int]):
+        self.minutes, self.asked = math.inf if minutes is None else minutes, asked
 
     def __call__(self, run: Run) -> None:
-        if self.minutes is not None:
-            run.stopping = run.any_process(time.perf_counter() - run.began >= 60 * self.minutes)
+        over = time.perf_counter() - run.began >= 60 * self.minutes
+        run.stopping = run.any_process(over or bool(self.asked))
 
 
 class Validation:

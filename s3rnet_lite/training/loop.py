@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..files import interrupts
 from ..sensing.degradation import Degradation, simulated
 from ..sensing.scene import Scene
 from .callbacks import Deadline, StateFile, Validation, read_losses
@@ -74,6 +75,7 @@ def fit(
             another run.
         FloatingPointError: the loss is not finite; found at most `callbacks.READ_LOSS_EVERY` steps
             later.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM, after the step at hand and after the state file.
     """
     check_devices(config, devices, num_nodes)
     train = [train] if isinstance(train, Scene) else list(train)
@@ -93,11 +95,12 @@ def fit(
     steps = range(run.steps, config.steps)
     quiet = not progress or run.history.rank > 0
     bar = tqdm(steps, initial=run.steps, total=config.steps, disable=quiet, unit="step")
-    callbacks = [Deadline(minutes), Validation(val, bar, watch), state, read_losses]
     with (
+        interrupts.after_the_step() as asked,
         changed_forward(run.model.network, config.checkpoint_activations, config.compile),
         ThreadPoolExecutor(1) as ahead,
     ):
+        callbacks = [Deadline(minutes, asked), Validation(val, bar, watch), state, read_losses]
         upcoming = ahead.submit(crops, run.steps)
         run.start()
         for step in bar:

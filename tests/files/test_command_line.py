@@ -32,7 +32,7 @@ def test_outputs_are_compared_with_all_other_paths_of_the_command(tmp_path, monk
         command_line.path("--data", "read"),
         command_line.output("--out", "written", (".json",)),
     )
-    monkeypatch.setitem(command_line.COMMANDS, "try", command_line.Command(print, options))
+    monkeypatch.setitem(command_line.COMMANDS, "try", command_line.Command(print, options, "try"))
     (tmp_path / "a.json").touch()
 
     def arguments(out: str) -> argparse.Namespace:
