@@ -49,12 +49,13 @@ def _mean(rows: list[dict]) -> str:
 def readings_of_other_scenes() -> str:
     """What may be concluded."""
     rows = read("scenes.json")["rows"]
-    lite = [row for row in elsewhere.summary(rows) if row["method"] == "lite"]
     sentences = [
-        f"With {TITLES[row['msi_bands']]} the lite model is {row[f'mean_{PSNR}']:+.2f} dB from the "
-        f"best classical method of each half on average, {row[f'worst_{PSNR}']:+.2f} at worst "
-        f"({row['halves']} halves)."
-        for row in lite
+        f"With {TITLES[row['msi_bands']]} {LEARNT[row['method']]} is {row[f'mean_{PSNR}']:+.2f} dB "
+        "from the best classical method of each half on average, "
+        f"{row[f'worst_{PSNR}']:+.2f} at worst ({row['halves']} halves)."
+        for method in ("lite", "adapt")
+        for row in elsewhere.summary(rows)
+        if row["method"] == method
     ]
     seeds = Counter(row["seed"] for row in rows if row["method"] == "lite")
     trained = ", ".join(f"{count} with seed {seed}" for seed, count in sorted(seeds.items()))
@@ -62,7 +63,7 @@ def readings_of_other_scenes() -> str:
     best = max(others, key=lambda row: row["mean_lead"])
     changed = next(name for name in now if best[name] != now[name])
     return paragraph(
-        f"""{" ".join(sentences)} Trainings so far: {trained}. The model learns from the
+        f"""{" ".join(sentences)} Trainings so far: {trained}. Lite learns from the
         other half of the same scene ({elsewhere.CONFIG.steps} steps). Its settings were chosen
         inside the left halves, so that halves tested on the left are no clean test; those of the
         zero-shot rows after a first look at them. `s3rnet-lite skip-search` tried
