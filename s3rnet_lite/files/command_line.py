@@ -159,9 +159,9 @@ class Version(argparse.Action):
     """Print the package's version, looked up only when it is asked for."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        from importlib.metadata import version
+        from .. import __version__
 
-        print(version("s3rnet-lite"))
+        print(__version__)
         parser.exit()
 
 

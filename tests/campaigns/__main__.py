@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from campaigns import attacks, children, subjects
+from campaigns import attacks, children, damage, subjects
 
 from s3rnet_lite.files import atomic, provenance
 
@@ -37,8 +37,8 @@ def jobs(inputs: Path, folder: Path, quick: bool) -> dict[str, Callable[[Random]
         for name, (attack, which) in on_subjects.items()
     }
     return found | {
-        "damaged image": lambda chance: attacks.damaged_images(folder, chance),
-        "damaged store": lambda chance: attacks.damaged_stores(inputs, folder, chance),
+        "damaged image": lambda chance: damage.damaged_images(folder, chance),
+        "damaged store": lambda chance: damage.damaged_stores(inputs, folder, chance),
         "nonsense": lambda chance: attacks.nonsense(inputs, folder, chance),
     }
 

@@ -85,7 +85,9 @@ def wait_for(address, server, seconds=120):
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        # for root, as in a container, Chromium starts without its sandbox only
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        opened = started.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=not root)
         yield opened
         opened.close()
 
