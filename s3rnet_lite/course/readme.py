@@ -53,8 +53,8 @@ def _elsewhere() -> str:
     worst = min(row[f"worst_{PSNR}"] for row in lite)
     return (
         f"On six real scenes (one half to learn, one to test; {len(elsewhere.SEEDS)} seeds; "
-        f"settings from left halves) `lite` leads the best classical method by {means} dB on average "
-        f"with {bands} bands, at worst by {worst:+.1f}."
+        f"settings from left halves) `lite` leads the best classical method by {means} dB on "
+        f"average with {bands} bands, at worst by {worst:+.1f}."
     )
 
 
