@@ -27,6 +27,8 @@ CHOICES = {
     (guard, "PRIOR_WEIGHT"): (1.0, 2.0, 4.0),
     (guard, "FAMILIAR"): (3.0, 10.0, 30.0),
     (guard, "BLIND_SHARE"): (0.0, 0.2, 0.4),
+    (guard, "ONE_BAND_FORM"): ("bicubic", "cnmf", "sylvester"),
+    (guard, "MARGIN_DB"): (0.5, 1.0, 2.0),
 }
 
 

@@ -131,7 +131,8 @@ def _without_network(pair: Pair, known: dict, began: float) -> Adaptation:
     closed = guard.CLOSED_FORM if len(pair.x_m) > 1 else "bicubic"
     if reduced is not None:
         small, y = reduced[:2], reduced[2]
-        errors = {name: baselines.run(name, *small, pair.degrade) - y for name in guard.RIVALS}
+        names = guard.forms(len(pair.x_m))
+        errors = {name: baselines.run(name, *small, pair.degrade) - y for name in names}
         closed = guard.closed_form(errors, len(pair.x_m))
     y_hat = baselines.run(closed, pair.x_h, pair.x_m, pair.degrade)
     report = {

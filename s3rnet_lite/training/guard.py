@@ -19,10 +19,8 @@ PRIOR_WEIGHT = 2.0
 BLIND_SHARE = 0.2  # of a pair that is too small to give any evidence
 FAMILIAR = 10.0  # misfit (`DetailRegression.learn_from`) up to which a pair is like the training
 CLOSED_FORM = "sylvester"
-ONE_BAND_RIVALS = ("bicubic", "cnmf")
-RIVALS = (CLOSED_FORM, *ONE_BAND_RIVALS)
-BLIND_ONE_BAND = "cnmf"  # the closed form of such a pair with one MSI band
-MARGIN_DB = 1.0  # by which another than `CLOSED_FORM` has to be better
+ONE_BAND_FORM = "cnmf"  # the closed form for a single MSI band, unless one of the others is better
+MARGIN_DB = 1.0  # by so much
 
 Fuse = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -46,7 +44,8 @@ def judge(
     model that shows another picture (`_blind`).
 
     The closed form is `baselines.sylvester`. Of a single MSI band it makes too much where the bands
-    of the HSI differ in detail; then bicubic and CNMF compete with it.
+    of the HSI differ in detail; then it is CNMF, unless Sylvester's or bicubic interpolation is
+    clearly better.
 
     Shape: x_h (C, h, w), x_m (M, h*r, w*r); `fuse` maps such images to (C, h*r, w*r).
     """
@@ -54,8 +53,7 @@ def judge(
     if reduced is None:
         return _blind(x_h, x_m, degrade, fuse)
     small_h, small_m, y = reduced
-    names = (CLOSED_FORM, *(ONE_BAND_RIVALS if len(x_m) == 1 else ()))
-    rivals = {name: baselines.run(name, small_h, small_m, degrade) for name in names}
+    rivals = {name: baselines.run(name, small_h, small_m, degrade) for name in forms(len(x_m))}
     best = closed_form({name: rival - y for name, rival in rivals.items()}, len(x_m))
     model, rival = fuse(small_h, small_m) - y, rivals[best] - y
     if misfit is None:
@@ -71,7 +69,7 @@ def _blind(
     """`BLIND_SHARE`, or less if the model departs from the closed form by more than that adds to
     bicubic interpolation: then it shows another picture.
     """
-    closed = BLIND_ONE_BAND if len(x_m) == 1 else CLOSED_FORM
+    closed = forms(len(x_m))[0]
     rival, smooth = (baselines.run(name, x_h, x_m, degrade) for name in (closed, "bicubic"))
     apart = float((fuse(x_h, x_m) - rival).square().sum())
     return BLIND_SHARE * min(
@@ -79,14 +77,19 @@ def _blind(
     ), closed
 
 
+def forms(msi_bands: int) -> tuple[str, ...]:
+    """The closed forms that may stand beside a model, the usual one first."""
+    return (ONE_BAND_FORM, CLOSED_FORM, "bicubic") if msi_bands == 1 else (CLOSED_FORM,)
+
+
 def closed_form(errors: dict[str, torch.Tensor], msi_bands: int) -> str:
-    """Which closed form to trust: Sylvester's, or with one MSI band another that is clearly better,
-    by their errors.
+    """Which closed form to trust, by their errors: the usual one, or another that is clearly
+    better.
     """
-    names = (CLOSED_FORM, *(ONE_BAND_RIVALS if msi_bands == 1 else ()))
+    usual, *_ = names = forms(msi_bands)
     power = {name: float(errors[name].square().mean()) for name in names}
     best = min(power, key=lambda name: power[name])
-    return best if power[best] * 10 ** (MARGIN_DB / 10) < power[CLOSED_FORM] else CLOSED_FORM
+    return best if power[best] * 10 ** (MARGIN_DB / 10) < power[usual] else usual
 
 
 def share_of(model: torch.Tensor, rival: torch.Tensor, prior_share: float) -> float:
