@@ -119,6 +119,16 @@ def ablate(arguments: argparse.Namespace) -> None:
     _store(arguments.out, content, began, arguments.seed)
 
 
+@command("demands", number("--seeds", 3, SEEDS), example="--seeds 1")
+def demands(arguments: argparse.Namespace) -> None:
+    """Train what the paper's text asks for beside its equations, and the recipes taken apart;
+    stored in data/results/demands.json, resumed.
+    """
+    from . import demands
+
+    demands.run(arguments.seeds)
+
+
 @command("adapt-benchmark", result_file(), example="--out adaptation.json")
 def benchmark_adapt(arguments: argparse.Namespace) -> None:
     """Measure `adapt` on pairs made from images, where the truth is known."""
