@@ -10,11 +10,10 @@ from collections import Counter
 from .. import baselines
 from ..experiments.evaluation import TRAINED_CLOSED_FORM
 from ..files.provenance import RESULTS_FOLDER
-from ..inference.adaptation import BLEND, NETWORK, SKIP
-from . import claims, studies
+from . import claims, form_results, studies
 from .markdown import paragraph, table
-from .scene_results import other_scenes, readings_of_other_scenes
-from .speed_results import gpu_times, gpu_trainings, reading_of_gpu_trainings, speed
+from .scene_results import other_scenes, own_pairs, readings_of_other_scenes, readings_of_own_pairs
+from .speed_results import gpu_times, gpu_trainings, reading_of_gpu_trainings, speed, tiles
 from .studies import PSNR, read
 
 FILE = RESULTS_FOLDER / "README.md"
@@ -89,6 +88,28 @@ six bands. "Best peer" is the best of the ten on average over these levels.
 {studies.ranks_without_a_skip()}
 
 Chapter [11](../../notebooks/11_robustness_table2.ipynb); `make robustness` repeats it.
+
+## The paper's form, and what its text asks for
+
+Does S³RNet without skip and scaling, as the paper prints it, use its LR-HSI? Learning rates and
+lengths, six bands, without noise; test region. *Foreign* is how much the image changes when the
+LR-HSI shows another place, in standard deviations of the scene. *Full* is the full-size network at
+the paper's rate.
+
+{form_results.deafness()}
+
+{form_results.reading_of_deafness()}
+
+What the text asks for beside its equations, each trained from scratch with {form_results.STEPS}
+steps; six bands, *validation* region. *Bare* is the lite network with its recipe, without a skip.
+
+{form_results.demands()}
+
+{form_results.readings_of_demands()}
+
+Chapters [11](../../notebooks/11_robustness_table2.ipynb) and
+[12](../../notebooks/12_claims_ledger.ipynb); `s3rnet-lite deafness` and `s3rnet-lite demands`
+repeat it.
 
 ## Other scenes
 
@@ -211,80 +232,6 @@ def lead_over_classical() -> str:
         f"The trained models lead the best of these methods by {' and by '.join(leads)}. The "
         "methods see the test pair only, while the models also learnt from the training region."
     )
-
-
-def own_pairs() -> str:
-    """`adapt` on pairs whose truth is known."""
-    heads = [
-        "noise on the LR-HSI",
-        "network, held out [dB]",
-        "blend, as written [dB]",
-        "network [dB]",
-        "its skip alone [dB]",
-        "best classical method [dB]",
-        "first on the held-out pixels, and what it lacks of the best [dB]",
-        "rank correlation",
-        "QNR: network, truth",
-    ]
-    rows = []
-    for case in read("adaptation.json")["cases"]:
-        held_out, psnr = _column(case, "held_out_psnr"), _column(case, "full_size_psnr")
-        classical, chosen = max(baselines.NAMES, key=psnr.get), max(held_out, key=held_out.get)
-        rows.append(
-            [
-                f"{case['scene']}, {' × '.join(map(str, case['pixels']))} px",
-                "none" if case["snr_db"] is None else f"{case['snr_db']:.0f} dB",
-                f"{held_out[NETWORK]:.2f}",
-                f"{psnr[BLEND]:.2f}",
-                f"{psnr[NETWORK]:.2f}",
-                f"{psnr[SKIP]:.2f}",
-                f"{psnr[classical]:.2f} (`{classical}`)",
-                f"`{chosen}`, {max(psnr.values()) - psnr[chosen]:.2f}",
-                f"{case['rank_correlation']:.2f}",
-                f"{case['scores'][NETWORK]['qnr']:.3f}, {case['qnr_of_the_truth']:.3f}",
-            ]
-        )
-    return table(["pair", *heads], rows, 2)
-
-
-def _column(case: dict, key: str) -> dict[str, float]:
-    return {name: row[key] for name, row in case["scores"].items()}
-
-
-def readings_of_own_pairs() -> str:
-    """When to trust the report of `adapt`."""
-    cases = read("adaptation.json")["cases"]
-    leads, losses, written = [], [], []
-    for case in cases:
-        held_out, psnr = _column(case, "held_out_psnr"), _column(case, "full_size_psnr")
-        leads.append(psnr[NETWORK] - max(psnr[name] for name in (SKIP, *baselines.NAMES)))
-        written.append(psnr[BLEND] - max(value for name, value in psnr.items() if name != BLEND))
-        losses.append(max(psnr.values()) - psnr[max(held_out, key=held_out.get)])
-    flattered = sum(_column(case, "qnr")[NETWORK] > case["qnr_of_the_truth"] for case in cases)
-    return paragraph(
-        "Row by row, the blend that `adapt` writes differs from the best of all others by "
-        f"{', '.join(f'{lead:+.2f}' for lead in written)} dB, and the "
-        "network from the best closed form, its own skip included, by "
-        f"{', '.join(f'{lead:+.2f}' for lead in leads)}. Trust the ranking on held-out pixels "
-        "for large differences, not below a decibel: the method that it puts first lacks up to "
-        f"{max(losses):.2f} dB of the best. Do not rank by QNR: in {flattered} of {len(cases)} "
-        "pairs the truth scores below the network."
-    )
-
-
-def tiles() -> str:
-    """Fusion of large images in tiles."""
-    heads = ["time [s]", "CPU seconds per megapixel", "peak memory of the process [MiB]"]
-    rows = (
-        [
-            row["pixels"],
-            f"{row['seconds']:.0f}",
-            f"{row['cpu_seconds_per_megapixel']:.0f}",
-            f"{row['peak_mib']:,}",
-        ]
-        for row in read("tiling.json")["scaling"]
-    )
-    return table(["HR image, 172 bands", *heads], rows)
 
 
 def ledger() -> str:

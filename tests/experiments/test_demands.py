@@ -56,8 +56,8 @@ def test_the_push_is_the_gradient_of_hoyers_measure(sign):
     assert float((bias.grad * step).sum()) == pytest.approx(slope, rel=0.05)
 
 
-@pytest.mark.parametrize("name", demands.VARIANTS)
-def test_every_variant_trains(name):
+@pytest.mark.parametrize("name", ["K alone", "energy spread", "published, injection skip"])
+def test_a_variant_trains(name):
     row = demands.run_one(name, 0, 1)
     assert len(row["psnr_under_noise"]) == len(demands.SNR_DB)
     assert row["psnr_under_noise"][0] == pytest.approx(
