@@ -60,7 +60,7 @@ def test_the_choices_are_those_of_the_package():
     assert set(command_line.PRESETS) == set(PRESETS) == set(training.CONFIGS)
     assert command_line.SKIPS == fusion.SKIPS
     assert sensors.MSI_BANDS == command_line.MSI_BANDS
-    assert commands.NETWORKS == registry.NAMES
+    assert command_line.NETWORKS == registry.NAMES
     assert tuple(comparison.RECIPES) == commands.RECIPES
     assert tuple(robustness.RECIPES) == commands.NOISES
     defaults = {

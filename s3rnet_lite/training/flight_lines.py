@@ -52,7 +52,7 @@ class FileLine:
         self.wavelengths_nm = cube.wavelengths_nm[self._bands]
         self.fwhm_nm = _widths(cube)[self._bands]
         self.source = {
-            file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in _data_files(path)
+            file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in data_files(path)
         }
 
     def reader(self) -> Reader:
@@ -192,7 +192,7 @@ def _widths(cube: CubeFile) -> np.ndarray:
     return np.full(cube.shape[0], typical_width(cube.wavelengths_nm))
 
 
-def _data_files(path: Path) -> list[Path]:
+def data_files(path: Path) -> list[Path]:
     """The files that an image consists of."""
     if path.suffix.lower() != ".hdr":
         return [path]
