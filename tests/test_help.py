@@ -15,7 +15,7 @@ from s3rnet_lite.files.command_line import COMMANDS
 from s3rnet_lite.inference import adaptation, tiling
 from s3rnet_lite.network.s3rnet import PRESETS
 from s3rnet_lite.peers import registry
-from s3rnet_lite.training import fusion
+from s3rnet_lite.training import flight_lines, fusion
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -63,6 +63,9 @@ def test_the_choices_are_those_of_the_package():
     assert command_line.NETWORKS == registry.NAMES
     assert tuple(comparison.RECIPES) == commands.RECIPES
     assert tuple(robustness.RECIPES) == commands.NOISES
+    [scaling] = [how for names, how in COMMANDS["prepare"].options if names == ("--scaling",)]
+    assert scaling["choices"] == tuple(flight_lines.SCALINGS)
+    assert all(str(share) in scaling["help"] for share in flight_lines.SCALINGS["percentile"])
     defaults = {
         names[0]: settings.get("default")
         for names, settings in COMMANDS["fuse"].options + COMMANDS["adapt"].options

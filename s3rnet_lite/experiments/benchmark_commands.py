@@ -13,8 +13,10 @@ from ..files.command_line import (
     PRESETS,
     command,
     limited,
+    maybe,
     number,
     option,
+    path,
     result_file,
 )
 from .commands import store
@@ -79,17 +81,22 @@ def benchmark(arguments: argparse.Namespace) -> None:
 @command(
     "gpu",
     number("--minutes", 8.0, "to stay inside of", LEAST),
+    path("--data", "folder from prepare: train by the paper's recipe on it alone", False),
+    maybe("--epochs", int, "of --data, if not the paper's 600"),
     option("--out", type=Path, help="folder for gpu_*.json of a GPU (default: data/results)"),
     example="--minutes 8",
 )
 def run_on_gpu(arguments: argparse.Namespace) -> None:
-    """Time and train the paper's network on this machine's GPU; the same command goes on where it
-    stopped. Tiny without a GPU.
+    """Check one step of the paper's network on this machine's GPU, then time and train it; the same
+    command goes on where it stopped. Tiny without a GPU.
+
+    With --data nothing is timed; the paper's recipe is trained on the data set, and the result goes
+    to runs/gpu unless --out is given.
     """
-    from ..files.provenance import RESULTS_FOLDER
     from . import gpu
 
-    gpu.run(arguments.minutes, arguments.out or RESULTS_FOLDER)
+    where = arguments.out, gpu.WORK
+    gpu.run(arguments.minutes, *where, arguments.data, arguments.epochs)
 
 
 @command(

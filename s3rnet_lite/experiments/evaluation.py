@@ -100,14 +100,14 @@ def score_model(model: FusionModel, test: Scene) -> dict:
 
 
 def mean(rows: Sequence) -> Any:
-    """Of results of the same form, one with the means of their numbers; None stays None. A single
-    result stays as it is.
+    """Of results of the same form, one with the means of their numbers; what is no number stays the
+    first one's. A single result stays as it is.
 
     >>> mean([{"psnr": 40.0, "gates": [0.1, 0.3]}, {"psnr": 42.0, "gates": [0.3, 0.3]}])
     {'psnr': 41.0, 'gates': [0.2, 0.3]}
     """
     first = rows[0]
-    if len(rows) == 1 or first is None:
+    if len(rows) == 1 or first is None or isinstance(first, str):
         return first
     if isinstance(first, dict):
         return {key: mean([row[key] for row in rows]) for key in first}
