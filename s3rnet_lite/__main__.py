@@ -56,7 +56,7 @@ from .sensing import commands as _sensing  # noqa: F401 (adds scenes and check-s
     simulated_bands(6),
     SEED,
     maybe("--steps", int, "weight updates, if not the preset's own number"),
-    maybe("--epochs", int, "instead of --steps: crops as often as --data has training patches"),
+    maybe("--epochs", int, "instead of --steps: each takes as many crops as --data has patches"),
     option(
         "--snr-db",
         type=limited(float, *SNR_DB),

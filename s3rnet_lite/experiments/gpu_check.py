@@ -67,7 +67,7 @@ def smoke(preset: str, config: training.TrainingConfig, device: torch.device) ->
     except torch.OutOfMemoryError as error:
         raise ValueError(
             f"smoke check: a step of {config.batch_size} crops of {config.crop}² needs about "
-            f"{bytes_counted / 2**30:.1f} GiB in float32, more than this card has free ({error})"
+            f"{bytes_counted / 2**20:,.0f} MiB in float32, more than this card has free ({error})"
         ) from error
     checks = [
         _parameters(preset, network),
@@ -150,7 +150,7 @@ def _gradients(network: nn.Module) -> Check:
 
 def _memory(counted: int, device: torch.device) -> Check:
     """That the step has ended says that it fits."""
-    expected = f"about {counted / 2**30:.1f} GiB in float32"
+    expected = f"about {counted / 2**20:,.0f} MiB in float32"
     if device.type != "cuda":
         return Check("peak memory", expected, "not measured", True)
-    return Check("peak memory", expected, f"{peak_memory(device) / 2**30:.1f} GiB", True)
+    return Check("peak memory", expected, f"{peak_memory(device) / 2**20:,.0f} MiB", True)
