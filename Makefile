@@ -40,10 +40,12 @@ check: .venv/ready
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-# On a machine with a CUDA GPU: times and trains the paper's network; run again, it goes on. Without a GPU: the same path at tiny size.
+# On a machine with a CUDA GPU: checks one step, then times and trains the paper's network; run again, it goes on. Without a GPU: the same path at tiny size.
+# The paper's own recipe on lines from `prepare`: make gpu DATA=aviris EPOCHS=600 MINUTES=1440
 MINUTES ?= 8
+EPOCHS ?= 600
 gpu: .venv/ready
-	$(BIN)/python -m s3rnet_lite gpu --minutes $(MINUTES)
+	$(BIN)/python -m s3rnet_lite gpu --minutes $(MINUTES) $(if $(DATA),--data $(DATA) --epochs $(EPOCHS))
 
 format: .venv/ready
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -1,5 +1,5 @@
 """The command line: `s3rnet-lite COMMAND`, or `python -m s3rnet_lite COMMAND`; `--help` lists the
-commands, and what each takes. More commands stand in `inference`, `experiments` and `course`.
+commands, and what each takes. All but `train` stand in the rooms whose work they call.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ import warnings
 from pathlib import Path
 
 from .course import commands as _course  # noqa: F401 (adds notebooks and labs)
+from .experiments import benchmark_commands as _benchmarks  # noqa: F401 (adds gpu and others)
 from .experiments import commands as _experiments  # noqa: F401 (adds compare and others)
 from .files import interrupts
 from .files.command_line import (
+    DATA,
     LEAST,
     MOST_PIXELS,
+    NETWORKS,
     PRESETS,
+    SCENE,
+    SCENE_FILE,
     SEED,
     SKIPS,
     SNR_DB,
@@ -30,36 +35,28 @@ from .files.command_line import (
     output,
     parser,
     path,
-    result_file,
     simulated_bands,
 )
 from .inference import commands as _inference  # noqa: F401 (adds fuse and others)
 from .sensing import commands as _sensing  # noqa: F401 (adds scenes and check-scene)
 
-SCENE = option("--scene", help="a name of `s3rnet-lite scenes` (default: Indian Pines)")
-SCENE_FILE = path("--file", "the scene's file or folder", required=False)
-VALIDATION_PATCHES = 8  # of a prepared data set, in training
-
 
 @command(
     "train",
+    option("--network", choices=NETWORKS, default="s3rnet", help="default: s3rnet"),
     option(
         "--preset",
         choices=PRESETS,
         default="lite",
-        help="size of the network and its training settings (default: lite)",
+        help="size of the network and its training settings (default: lite; tiny: s3rnet only)",
     ),
-    path(
-        "--data",
-        "folder from prepare, instead of Indian Pines; "
-        f"{VALIDATION_PATCHES} of its patches validate",
-        required=False,
-    ),
+    DATA,
     SCENE,
     SCENE_FILE,
     simulated_bands(6),
     SEED,
     maybe("--steps", int, "weight updates, if not the preset's own number"),
+    maybe("--epochs", int, "instead of --steps: each takes as many crops as --data has patches"),
     option(
         "--snr-db",
         type=limited(float, *SNR_DB),
@@ -101,30 +98,36 @@ VALIDATION_PATCHES = 8  # of a prepared data set, in training
     example="--msi-bands 6 --out model.safetensors",
 )
 def train(arguments: argparse.Namespace) -> None:
-    """Train one network on the Indian Pines training region, or on a prepared data set, and store
-    it with its metadata.
+    """Train S3RNet or one of its peers on the Indian Pines training region, another scene, or a
+    prepared data set, and store it with its metadata.
+
+    The settings are the preset's for every network; `compare` has the recipes of the peers' own
+    papers. The paper's 600 epochs of 1,678 images in batches of 4 are 252,000 steps: an epoch takes
+    as many random crops as there are training patches. Of a data set, 8 patches validate.
     """
     import statistics
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     import torch
 
     from . import training
     from .files import provenance
-    from .network.s3rnet import S3RNet
+    from .peers import registry
+    from .training import sources
 
-    if arguments.minutes is not None and arguments.state is None:
-        raise ValueError("--minutes: expected --state too, or what is trained would be lost")
-    config = training.CONFIGS[arguments.preset]
-    given = {name: value for name, value in vars(arguments).items() if value is not None}
-    config = replace(config, **{name: given[name] for name in asdict(config) if name in given})
-    regions, degrade, sources = _regions(arguments)
+    name, preset = arguments.network, arguments.preset
+    source = sources.Source(arguments.data, arguments.scene, arguments.file)
+    check_training(arguments)
+    degrade, parts = source.degrade(arguments.msi_bands), sources.load(source)
+    config = training_config(arguments, len(parts.train))
+    changes = registry.without_own_skip(name, config.skip)
     torch.manual_seed(config.seed)
-    network = S3RNet.from_preset(arguments.preset, degrade.srf.shape[1], arguments.msi_bands)
+    msi_bands, hsi_bands = degrade.srf.shape
+    network = registry.build(name, preset, hsi_bands, msi_bands, **changes)
     names = ("minutes", "save_minutes", "devices", "num_nodes", "log")
     settings = {name: getattr(arguments, name) for name in names}
     history = training.fit(
-        network, *regions, config, degrade, state_file=arguments.state, **settings
+        network, parts.train, parts.val, config, degrade, state_file=arguments.state, **settings
     )
     done = len(history.loss)
     if history.rank > 0:
@@ -135,94 +138,53 @@ def train(arguments: argparse.Namespace) -> None:
         return
     losses = [statistics.fmean(history.loss[i : i + 20]) for i in range(0, done, 20)]
     device = history.model.output_mean.device.type
+    seen = sources.names(source)
     facts = {
-        "training": {**sources, "config": asdict(config), "validation": history.validation},
+        "training": {**seen, "config": asdict(config), "validation": history.validation},
         "loss_every_20_steps": [round(loss, 5) for loss in losses],
         "provenance": provenance.facts(config.seed, history.seconds, device),
     }
-    training.save_checkpoint(arguments.out, history.model, arguments.preset, facts)
+    training.save_checkpoint(arguments.out, history.model, preset, facts, changes)
     print(f"Wrote {arguments.out}")
 
 
-def _scene(name: str | None, file: Path | None):
-    """The public scene of that name from its file; Indian Pines if neither is given."""
-    from .sensing import scenes
+def check_training(arguments: argparse.Namespace) -> None:
+    """Refuse options of `train` that contradict one another, before anything is read.
 
-    if (name is None) != (file is None):
-        raise ValueError("--scene, --file: expected both or neither; see s3rnet-lite scenes")
-    return scenes.indian_pines() if name is None or file is None else scenes.public(name, file)
-
-
-def _regions(arguments: argparse.Namespace) -> tuple[tuple, object, dict]:
-    """Training and validation images, the degradation, and what the metadata says of them."""
-    folder, msi_bands = arguments.data, arguments.msi_bands
-    if folder is None:
-        from .sensing import degradation, scenes
-
-        region, val, _ = scenes.split(_scene(arguments.scene, arguments.file))
-        sources = {"scene": region.name, "validation_scene": val.name}
-        return (region, val), degradation.simulated(region, msi_bands), sources
-    from .training import dataset
-
-    data, references = dataset.load(folder), dataset.references(folder, "train")
-    patches = min(VALIDATION_PATCHES, len(dataset.references(folder, "val")))
-    val = [dataset.scene(folder, "val", i) for i in range(patches)]
-    sources = {
-        "data": data.folder.name,
-        "flight_lines": {
-            part: [line["name"] for line in data.parts[part]] for part in ("train", "val")
-        },
-        "validation_scene": [scene.name for scene in val],
-    }
-    return (references, val), data.degradation(msi_bands), sources
-
-
-@command(
-    "evaluate",
-    option(
-        "--checkpoint",
-        type=Path,
-        nargs="*",
-        default=[],
-        help=".safetensors files of equal degradation",
-    ),
-    simulated_bands(6),
-    path(
-        "--data",
-        "a folder made by prepare: its test patches (default: Indian Pines)",
-        required=False,
-    ),
-    SCENE,
-    SCENE_FILE,
-    result_file(required=False),
-    example="--checkpoint model.safetensors --out scores.json",
-)
-def evaluate(arguments: argparse.Namespace) -> None:
-    """Score checkpoints, if any, and classical methods on the Indian Pines test region, or on the
-    test patches of a data set.
+    Raises:
+        ValueError: names them.
     """
-    import time
+    if arguments.minutes is not None and arguments.state is None:
+        raise ValueError("--minutes: expected --state too, or what is trained would be lost")
+    if arguments.preset == "tiny" and arguments.network != "s3rnet":
+        raise ValueError(f"--preset: expected paper or lite for {arguments.network}, got tiny")
+    if arguments.epochs is not None and arguments.steps is not None:
+        raise ValueError(
+            f"--steps, --epochs: expected one of them, got {arguments.steps} and {arguments.epochs}"
+        )
+    if arguments.epochs is not None and arguments.data is None:
+        raise ValueError(
+            "--epochs: expected --data too, as an epoch goes once through its training patches"
+        )
 
-    from . import metrics
-    from .experiments import evaluation
-    from .files import atomic, provenance
 
-    began, checkpoints, bands = time.perf_counter(), arguments.checkpoint, arguments.msi_bands
-    if arguments.data is None:
-        scene = _scene(arguments.scene, arguments.file)
-        content = evaluation.on_scene(scene, checkpoints, bands)
-        rows = content["baselines"] | {row["checkpoint"]: row for row in content["networks"]}
-        if "noise_ceiling" in content:
-            rows["noise ceiling (about 2 dB)"] = content["noise_ceiling"]
-        seeds = [row["seed"] for row in content["networks"]]
-    else:
-        content = evaluation.on_data_set(checkpoints, bands, arguments.data)
-        rows, seeds = content["mean_scores"], 0
-    print(metrics.format_rows(rows))
-    if arguments.out:
-        origin = provenance.facts(seeds, time.perf_counter() - began)
-        atomic.write_json(arguments.out, content | {"provenance": origin})
-        print(f"Wrote {arguments.out}")
+def training_config(arguments: argparse.Namespace, images: int):
+    """The preset's `TrainingConfig`, changed as the options of `train` say.
+
+    Args:
+        images: for training, which an epoch goes through.
+    """
+    from dataclasses import asdict, replace
+
+    from .training.config import CONFIGS, steps_of
+
+    config = CONFIGS[arguments.preset]
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    config = replace(config, **{name: given[name] for name in asdict(config) if name in given})
+    if arguments.epochs is not None:
+        steps = steps_of(arguments.epochs, images, config.batch_size)
+        config = replace(config, steps=steps)
+    return config
 
 
 def main() -> int:

@@ -1,6 +1,8 @@
 """What the command line says of itself."""
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -12,10 +14,11 @@ from s3rnet_lite.__main__ import main
 from s3rnet_lite.experiments import commands, comparison
 from s3rnet_lite.files import command_line
 from s3rnet_lite.files.command_line import COMMANDS
+from s3rnet_lite.files.provenance import REPOSITORY
 from s3rnet_lite.inference import adaptation, tiling
 from s3rnet_lite.network.s3rnet import PRESETS
 from s3rnet_lite.peers import registry
-from s3rnet_lite.training import fusion
+from s3rnet_lite.training import flight_lines, fusion
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -31,6 +34,18 @@ def test_every_command_explains_itself(command, capsys, monkeypatch):
 def test_the_example_of_a_command_is_a_line_that_it_takes():
     for one in COMMANDS.values():
         assert command_line.parser("s3rnet-lite", "").parse_args(one.example.split())
+
+
+@pytest.mark.parametrize(
+    "chapter", sorted((REPOSITORY / "notebooks").glob("[0-9]*.ipynb")), ids=lambda x: x.stem
+)
+def test_the_commands_that_a_chapter_shows_are_lines_that_are_taken(chapter):
+    for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]:
+        for block in re.findall(r"```bash\n(.*?)```", "".join(cell["source"]), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("s3rnet-lite "):
+                    arguments = command_line.parser("", "").parse_args(shlex.split(line)[1:])
+                    command_line.check_outputs(arguments)
 
 
 def test_without_a_command_the_commands_are_listed(capsys, monkeypatch):
@@ -60,9 +75,12 @@ def test_the_choices_are_those_of_the_package():
     assert set(command_line.PRESETS) == set(PRESETS) == set(training.CONFIGS)
     assert command_line.SKIPS == fusion.SKIPS
     assert sensors.MSI_BANDS == command_line.MSI_BANDS
-    assert commands.NETWORKS == registry.NAMES
+    assert command_line.NETWORKS == registry.NAMES
     assert tuple(comparison.RECIPES) == commands.RECIPES
     assert tuple(robustness.RECIPES) == commands.NOISES
+    [scaling] = [how for names, how in COMMANDS["prepare"].options if names == ("--scaling",)]
+    assert scaling["choices"] == tuple(flight_lines.SCALINGS)
+    assert all(str(share) in scaling["help"] for share in flight_lines.SCALINGS["percentile"])
     defaults = {
         names[0]: settings.get("default")
         for names, settings in COMMANDS["fuse"].options + COMMANDS["adapt"].options

@@ -24,6 +24,8 @@ BYTES = {
     "float16": 2,
 }  # TF32 rounds inside the multiplication only
 
+LAUNCH_SECONDS = 13e-6  # what a program needs to tell a card one operation, about
+
 
 @dataclass(frozen=True)
 class Card:
@@ -108,15 +110,19 @@ def operations(network: nn.Module, x_h: torch.Tensor, x_m: torch.Tensor) -> list
 
 
 def training_hours(
-    macs: float, images: float, flops_per_second: float, utilisation: float, passes: float = 3.0
+    forward: list[Operation],
+    card: Card,
+    precision: str,
+    steps: int,
+    utilisation: float = 1.0,
+    passes: float = 3.0,
 ) -> float:
-    """Hours to train on so many images (crops).
+    """Hours of so many training steps: the time at the roof over its utilisation, but never less
+    than it takes to launch the operations.
 
     Args:
-        macs: multiply-accumulates of one forward pass over one image.
-        images: steps times batch size.
-        flops_per_second: the peak.
-        utilisation: share of the peak that is reached, in (0, 1].
+        forward: `operations` of one forward pass of a whole batch.
+        utilisation: share of the roof that is reached, in (0, 1].
         passes: a training step in forward passes: backward costs two (gradients of features, and of
             weights); 4 with activation checkpointing, which repeats the forward pass.
 
@@ -125,7 +131,8 @@ def training_hours(
     """
     if not 0 < utilisation <= 1:
         raise ValueError(f"utilisation: expected a share in (0, 1], got {utilisation}")
-    return passes * 2 * macs * images / (flops_per_second * utilisation) / 3600
+    seconds = sum(one.least_seconds(card, precision) for one in forward) / utilisation
+    return passes * steps * max(seconds, len(forward) * LAUNCH_SECONDS) / 3600
 
 
 class _Recorder(TorchDispatchMode):

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 from ..files.command_line import (
+    DATA,
     LEAST,
-    MOST_PIXELS,
-    PRESETS,
+    NETWORKS,
+    SCENE,
+    SCENE_FILE,
     SEED,
     command,
-    limited,
     maybe,
     number,
     option,
@@ -22,24 +23,18 @@ from ..files.command_line import (
     simulated_bands,
 )
 
-NETWORKS = (
-    "s3rnet",
-    "pzres_net",
-    "mssjfl",
-    "dual_unet",
-    "dhif_net",
-    "fusformer",
-    "hypertransformer",
-    "hyperrefiner",
-    "u2net",
-    "qrcode",
-    "fusion_mamba",
-)
 RECIPES = ("common", "published")
 NOISES = ("bare", "published", "denoised", "common")
 SEEDS = "trainings of each network, seeds 0, 1, ..."
-SECONDS = number("--seconds", 60.0, "CPU time of each training on one thread", LEAST)
-WORKERS = number("--workers", 2, "trainings at a time")
+SOURCE = (DATA, SCENE, SCENE_FILE)
+CAMPAIGN = (
+    option("--network", choices=NETWORKS, nargs="+", default=NETWORKS, help="default: all eleven"),
+    number("--seconds", 60.0, "CPU time of each training on one thread", LEAST),
+    number("--workers", 2, "trainings at a time"),
+    *SOURCE,
+    number("--patches", 8, "of --data's test part that are scored, evenly spaced"),
+    path("--out", "folder for results and models (default: runs/NAME of the data)", False),
+)
 
 
 @command(
@@ -47,8 +42,7 @@ WORKERS = number("--workers", 2, "trainings at a time")
     simulated_bands(4),
     number("--seeds", 3, SEEDS),
     option("--recipe", choices=RECIPES, nargs="+", default=RECIPES, help="default: both"),
-    SECONDS,
-    WORKERS,
+    *CAMPAIGN,
     example="--msi-bands 4 --seeds 1 --recipe common",
 )
 def compare(arguments: argparse.Namespace) -> None:
@@ -56,23 +50,21 @@ def compare(arguments: argparse.Namespace) -> None:
     them, and print our Table I.
 
     Runs that are stored already are not repeated: the same command goes on where it was stopped.
+    Results on Indian Pines lie in data/results; those on other images in a folder of their own.
     """
     from . import comparison
 
-    bands, recipes = arguments.msi_bands, arguments.recipe
-    comparison.compare(
-        NETWORKS, recipes, bands, arguments.seeds, arguments.seconds, arguments.workers
-    )
-    print(comparison.format_table(comparison.stored(), bands))
+    bands, shared = arguments.msi_bands, campaign(arguments)
+    who = arguments.network, arguments.recipe
+    comparison.compare(*who, bands, arguments.seeds, arguments.workers, shared)
+    print(comparison.format_table(comparison.stored(shared.results / "comparison"), bands))
 
 
 @command(
     "robustness",
     option("--recipe", choices=NOISES, nargs="+", default=NOISES, help="default: all"),
-    option("--network", choices=NETWORKS, nargs="+", default=NETWORKS, help="default: all eleven"),
     number("--seeds", 1, SEEDS),
-    SECONDS,
-    WORKERS,
+    *CAMPAIGN,
     example="--network s3rnet mssjfl --recipe bare",
 )
 def robust(arguments: argparse.Namespace) -> None:
@@ -80,20 +72,36 @@ def robust(arguments: argparse.Namespace) -> None:
     score all under noise and faults.
 
     Runs that are stored already are not repeated: the same command goes on where it was stopped.
+    Results on Indian Pines lie in data/results; those on other images in a folder of their own.
     """
     from . import robustness
 
-    robustness.run_all(
-        arguments.network, arguments.recipe, arguments.seeds, arguments.seconds, arguments.workers
-    )
+    shared = campaign(arguments)
+    who = arguments.network, arguments.recipe
+    robustness.run_all(*who, arguments.seeds, arguments.workers, shared)
+    stored = robustness.stored(shared.results / "robustness")
     for recipe in arguments.recipe:
         for snr in (None, 35, 15):
-            names, noises, scores = robustness.table(robustness.stored(), recipe, snr)
+            names, noises, scores = robustness.table(stored, recipe, snr)
             level = "no noise" if snr is None else f"{snr} dB"
             print(f"\n{recipe} recipe, {level} on the LR-HSI: pooled PSNR, by training noise")
             print(f"{'':18}" + "".join(f"{noise:>10}" for noise in noises))
             for name, row in zip(names, scores, strict=True):
                 print(f"{name:18}" + "".join(f"{score:10.2f}" for score in row))
+
+
+def campaign(arguments: argparse.Namespace):
+    """The `Campaign` that options say; other images than Indian Pines have folders of their own."""
+    from ..training.sources import INDIAN_PINES, Source
+    from .runs import Campaign
+
+    patches = arguments.patches if arguments.data else None
+    source, out = Source(arguments.data, arguments.scene, arguments.file, patches), arguments.out
+    if source != INDIAN_PINES and out is None:
+        out = Path("runs", source.name)
+    if out is None:
+        return Campaign(arguments.seconds)
+    return Campaign(arguments.seconds, source, out, out / "models")
 
 
 @command(
@@ -116,7 +124,7 @@ def ablate(arguments: argparse.Namespace) -> None:
     names = tqdm(ablations.VARIANTS, unit="variant")
     rows = [ablations.run(name, bands, steps, arguments.seed) for name in names]
     content = {"msi_bands": bands, "steps": steps, "variants": rows}
-    _store(arguments.out, content, began, arguments.seed)
+    store(arguments.out, content, began, arguments.seed)
 
 
 @command("demands", number("--seeds", 3, SEEDS), example="--seeds 1")
@@ -127,86 +135,6 @@ def demands(arguments: argparse.Namespace) -> None:
     from . import demands
 
     demands.run(arguments.seeds)
-
-
-@command("adapt-benchmark", result_file(), example="--out adaptation.json")
-def benchmark_adapt(arguments: argparse.Namespace) -> None:
-    """Measure `adapt` on pairs made from images, where the truth is known."""
-    from ..inference import adaptation
-    from . import adaptation_truth
-
-    began = time.perf_counter()
-    _store(arguments.out, adaptation_truth.run(), began, adaptation.CONFIG.seed)
-
-
-@command(
-    "fuse-benchmark",
-    option(
-        "--sizes",
-        type=limited(int, 64, MOST_PIXELS),
-        nargs="+",
-        default=[512, 1024, 2048],
-        help="pixels a side (default: 512 1024 2048)",
-    ),
-    result_file(),
-    example="--out tiling.json",
-)
-def benchmark_fuse(arguments: argparse.Namespace) -> None:
-    """Measure time, peak memory and exactness of `fuse`."""
-    from . import tiling_speed
-
-    began = time.perf_counter()
-    scaling = tiling_speed.scaling(arguments.sizes)
-    _store(arguments.out, {"scaling": scaling, "exactness": tiling_speed.exactness()}, began)
-
-
-@command(
-    "benchmark",
-    option("--preset", choices=PRESETS, nargs="+", default=PRESETS[:2], help="default: paper lite"),
-    number(
-        "--size", 128, "height and width of the HR-MSI of a forward pass in pixels", 4, MOST_PIXELS
-    ),
-    number("--runs", 7, "pairs of runs to time"),
-    result_file(required=False),
-    example="--preset lite --runs 5",
-)
-def benchmark(arguments: argparse.Namespace) -> None:
-    """Time S3RNet's forward pass and training step as written and sped up, and the machine's
-    ceiling.
-    """
-    from ..files import atomic
-    from . import speed
-
-    content = speed.run(arguments.preset, arguments.size, arguments.runs)
-    rows = speed.format_rows(content["rows"])
-    print(f"{content['cpu']}, {content['threads']} threads\n{rows}")
-    if arguments.out:
-        atomic.write_json(arguments.out, content)
-        print(f"Wrote {arguments.out}")
-
-
-@command(
-    "gpu",
-    number("--minutes", 8.0, "to stay inside of", LEAST),
-    option("--out", type=Path, help="folder for gpu_*.json of a GPU (default: data/results)"),
-    example="--minutes 8",
-)
-def run_on_gpu(arguments: argparse.Namespace) -> None:
-    """Time and train the paper's network on this machine's GPU; the same command goes on where it
-    stopped. Tiny without a GPU.
-    """
-    from ..files.provenance import RESULTS_FOLDER
-    from . import gpu
-
-    gpu.run(arguments.minutes, arguments.out or RESULTS_FOLDER)
-
-
-def _store(out: Path, content: dict, began: float, seed: int = 0) -> None:
-    from ..files import atomic, provenance
-
-    origin = provenance.facts(seed, time.perf_counter() - began)
-    atomic.write_json(out, {**content, "provenance": origin})
-    print(f"Wrote {out}")
 
 
 @command(
@@ -243,37 +171,7 @@ def skip_search(arguments: argparse.Namespace) -> None:
 
     began = time.perf_counter()
     found = skip_search.search(arguments.folder)
-    _store(arguments.out or RESULTS_FOLDER / "skip_search.json", found, began)
-
-
-@command(
-    "complexity",
-    option("--network", choices=NETWORKS, default="s3rnet", help="default: s3rnet"),
-    option("--preset", choices=PRESETS, default="paper", help="default: paper (tiny: s3rnet only)"),
-    number("--hsi-bands", 172, "of the LR-HSI", 1, MOST_PIXELS),
-    number("--msi-bands", 4, "of the HR-MSI", 1, MOST_PIXELS),
-    number("--size", 256, "height and width of the HR-MSI in pixels", 4, MOST_PIXELS),
-    example="--network hypertransformer --msi-bands 6",
-)
-def complexity(arguments: argparse.Namespace) -> None:
-    """Count parameters, multiply-accumulates (MACs), FLOPs and memory without running the
-    network.
-    """
-    import torch
-
-    from ..analysis import complexity
-    from ..peers import registry
-
-    hsi_bands, msi_bands, size = arguments.hsi_bands, arguments.msi_bands, arguments.size
-    with torch.device("meta"):
-        network = registry.build(arguments.network, arguments.preset, hsi_bands, msi_bands)
-        small = size // network.scale
-        pair = torch.empty(1, hsi_bands, small, small), torch.empty(1, msi_bands, size, size)
-    counted = complexity.count(network, *pair)
-    memory = complexity.peak_memory(network, *pair) / 2**20
-    print(f"parameters {counted.parameters:>14,}")
-    print(f"GMACs      {counted.macs / 1e9:>14,.2f}\nGFLOPs     {counted.flops / 1e9:>14,.2f}")
-    print(f"peak MiB   {memory:>14,.0f}  (activations of one forward pass without gradients)")
+    store(arguments.out or RESULTS_FOLDER / "skip_search.json", found, began)
 
 
 @command(
@@ -293,3 +191,50 @@ def deaf(arguments: argparse.Namespace) -> None:
     sizes = [deafness.Trajectory("full", seed=seed) for seed in range(arguments.seeds)]
     for one in sizes if full else deafness.all_small(arguments.seeds, arguments.size):
         deafness.run(one, arguments.minutes)
+
+
+@command(
+    "evaluate",
+    option(
+        "--checkpoint",
+        type=Path,
+        nargs="*",
+        default=[],
+        help=".safetensors files of equal degradation",
+    ),
+    simulated_bands(6),
+    *SOURCE,
+    result_file(required=False),
+    example="--checkpoint model.safetensors --out scores.json",
+)
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Score checkpoints, if any, and classical methods on the Indian Pines test region, or on the
+    test patches of a data set.
+    """
+    from .. import metrics
+    from ..training import sources
+    from . import evaluation
+
+    began, checkpoints, bands = time.perf_counter(), arguments.checkpoint, arguments.msi_bands
+    source = sources.Source(arguments.data, arguments.scene, arguments.file)
+    if source.data is None:
+        content = evaluation.on_scene(sources.whole_scene(source), checkpoints, bands)
+        rows = content["baselines"] | {row["checkpoint"]: row for row in content["networks"]}
+        if "noise_ceiling" in content:
+            rows["noise ceiling (about 2 dB)"] = content["noise_ceiling"]
+        seeds = [row["seed"] for row in content["networks"]]
+    else:
+        content = evaluation.on_data_set(checkpoints, bands, source.data)
+        rows, seeds = content["mean_scores"], 0
+    print(metrics.format_rows(rows))
+    if arguments.out:
+        store(arguments.out, content, began, seeds)
+
+
+def store(out: Path, content: dict, began: float, seed: int = 0) -> None:
+    """Write a result with where it comes from."""
+    from ..files import atomic, provenance
+
+    origin = provenance.facts(seed, time.perf_counter() - began)
+    atomic.write_json(out, {**content, "provenance": origin})
+    print(f"Wrote {out}")

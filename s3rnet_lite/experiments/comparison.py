@@ -7,70 +7,67 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from ..analysis import complexity
-from ..files import provenance
 from ..files.provenance import DATA_FOLDER
 from ..peers import registry
+from ..training import sources
 from . import evaluation
-from .runs import FOLDER, RECIPES, Run, regions, run_all, search, store_once, train_run
+from .runs import FOLDER, RECIPES, Campaign, Run, run_all, search, train_run
+from .runs import regions as regions  # for chapter 11
 
-CHECKPOINTS = provenance.REPOSITORY / "runs" / "comparison"
 METRICS = ("psnr_pooled_scene_peak", "psnr_band_mean_band_peak", "sam_degrees", "ergas")
 
 
-def train_and_test(
-    run: Run, budget_seconds: float, folder: Path = FOLDER, checkpoints: Path = CHECKPOINTS
-) -> dict:
-    """One run: trained as the search says, then, and only then, scored on the test region; stored
-    in `folder`, read if there.
+def train_and_test(run: Run, campaign: Campaign) -> dict:
+    """One run: trained as the search says, then, and only then, scored on the test images; stored
+    in `results/comparison`, read if there.
     """
 
     def measure() -> dict:
-        found = search(run.network, run.recipe, budget_seconds, folder)
-        trained = train_run(run, found["steps"], found["learning_rate"])
-        origin = trained.save(checkpoints / f"{run.name}.safetensors", run.seed)
-        model, test = trained.history.model, regions()[2]
-        pair = (x[None] for x in model.degrade(test.cube))
+        found = search(run.network, run.recipe, campaign)
+        trained = train_run(run, found["steps"], found["learning_rate"], campaign.source)
+        checkpoint = campaign.work / "comparison" / f"{run.name}.safetensors"
+        origin = trained.save(checkpoint, run.seed)
+        model, test = trained.history.model, sources.load(campaign.source).test
+        pair = (x[None] for x in model.degrade(test[0].cube))
         return {
             **asdict(run),
             "preset": "lite",
             "changes": trained.changes,
             "parameters": sum(p.numel() for p in model.network.parameters()),
             "config": asdict(trained.history.config),
-            "budget_cpu_seconds": budget_seconds,
+            "budget_cpu_seconds": campaign.budget_seconds,
             "cpu_seconds": round(trained.cpu_seconds, 1),
             "validation": trained.history.validation,
-            "test": evaluation.score_model(model, test),
+            "test": evaluation.mean([evaluation.score_model(model, scene) for scene in test]),
             "fusing_seconds": round(complexity.measure(model, *pair, runs=5).seconds, 4),
             "degradation": model.degrade.card(),
             "provenance": origin,
         }
 
-    return store_once(folder / f"{run.name}.json", measure)
+    return campaign.store_once("comparison", run.name, measure)
 
 
 def compare(
-    names: list[str],
-    recipes: list[str],
+    names: Sequence[str],
+    recipes: Sequence[str],
     msi_bands: int,
     seeds: int,
-    budget_seconds: float,
     workers: int,
-    folder: Path = FOLDER,
-    checkpoints: Path = CHECKPOINTS,
+    campaign: Campaign,
 ) -> None:
-    """All searches, then all runs that `folder` does not hold yet, `workers` at a time with one
-    thread each.
+    """All searches, then all runs that are not stored yet, `workers` at a time with one thread
+    each.
     """
+    sources.load(campaign.source)  # bad files are named before any process starts
     kinds = [(name, recipe) for recipe in recipes for name in names]
-    searches = [(name, recipe, budget_seconds, folder) for name, recipe in kinds]
-    run_all(search, searches, workers, "learning rates")
+    run_all(search, [(*kind, campaign) for kind in kinds], workers, "learning rates")
     runs = [Run(*kind, msi_bands, seed) for seed in range(seeds) for kind in kinds]
-    jobs = [(run, budget_seconds, folder, checkpoints) for run in runs]
-    run_all(train_and_test, jobs, workers, "runs")
+    run_all(train_and_test, [(run, campaign) for run in runs], workers, "runs")
 
 
 def stored(folder: Path = FOLDER) -> list[dict]:
@@ -123,7 +120,7 @@ def table1() -> dict[str, dict]:
 
 def format_table(runs: list[dict], msi_bands: int) -> str:
     """Ours and Table I's side by side, as Markdown; best network first, by pooled PSNR with the
-    common recipe.
+    common recipe, then those that have only the other.
     """
     common, published, printed = (*(summarise(runs, name, msi_bands) for name in RECIPES), table1())
 
@@ -133,25 +130,27 @@ def format_table(runs: list[dict], msi_bands: int) -> str:
         mean, deviation = row[metric]
         return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if row["seeds"] > 1 else "")
 
+    def as_printed(name: str, metric: str, digits: int) -> str:
+        number = printed[name].get(f"{metric}_{msi_bands}bands")  # of 4 and 6 bands
+        return "–" if number is None else f"{number:.{digits}f}"
+
     lines = [
         f"| {msi_bands} MSI bands | parameters | steps | common recipe: PSNR | band-mean PSNR | "
         "SAM | ERGAS | as published: PSNR | SAM "
         "| Table I: PSNR | SAM |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name in sorted(common, key=lambda name: -common[name]["psnr_pooled_scene_peak"][0]):
-        row, own = common[name], published.get(name)
-        lines.append(
-            f"| {printed[name]['title'].split(' (')[0]} | {row['parameters']:,} | {row['steps']:,} "
-            "| "
-            + " | ".join(
-                cell(row, metric, digits)
-                for metric, digits in zip(METRICS, (2, 2, 3, 3), strict=True)
-            )
-            + f" | {cell(own, METRICS[0], 2)} | {cell(own, 'sam_degrees', 3)}"
-            + f" | {printed[name][f'psnr_{msi_bands}bands']:.2f}"
-            + f" | {printed[name][f'sam_{msi_bands}bands']:.3f} |"
-        )
+    best_first = sorted(common, key=lambda name: -common[name][METRICS[0]][0])
+    for name in (*best_first, *(name for name in published if name not in common)):
+        row, own = common.get(name), published.get(name)
+        known = common.get(name, published.get(name, {}))
+        cells = [printed[name]["title"].split(" (")[0]]
+        cells += [f"{known['parameters']:,}", f"{known['steps']:,}"]
+        pairs = zip(METRICS, (2, 2, 3, 3), strict=True)
+        cells += [cell(row, metric, digits) for metric, digits in pairs]
+        cells += [cell(own, METRICS[0], 2), cell(own, "sam_degrees", 3)]
+        cells += [as_printed(name, "psnr", 2), as_printed(name, "sam", 3)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -98,6 +99,23 @@ def score_model(model: FusionModel, test: Scene) -> dict:
     }
 
 
+def mean(rows: Sequence) -> Any:
+    """Of results of the same form, one with the means of their numbers; what is no number stays the
+    first one's. A single result stays as it is.
+
+    >>> mean([{"psnr": 40.0, "gates": [0.1, 0.3]}, {"psnr": 42.0, "gates": [0.3, 0.3]}])
+    {'psnr': 41.0, 'gates': [0.2, 0.3]}
+    """
+    first = rows[0]
+    if len(rows) == 1 or first is None or isinstance(first, str):
+        return first
+    if isinstance(first, dict):
+        return {key: mean([row[key] for row in rows]) for key in first}
+    if isinstance(first, (list, tuple)):
+        return [mean(column) for column in zip(*rows, strict=True)]
+    return statistics.fmean(rows)
+
+
 def _score_of_skip(model: FusionModel, test: Scene) -> dict:
     """{"skip_alone": `measure` of the model with a zero-output network}; {} without a skip."""
     if model.skip == "none":
@@ -127,10 +145,7 @@ def score_many(
             rows.setdefault(name, []).append(measure(y_hat, scene, degrade))
     if not rows:
         raise ValueError("scenes: expected at least one scene, got none")
-    return {
-        name: {metric: statistics.fmean(row[metric] for row in own) for metric in own[0]}
-        for name, own in rows.items()
-    }
+    return {name: mean(own) for name, own in rows.items()}
 
 
 def spatial_mean(x: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,10 @@ from ..files import atomic, provenance
 from ..peers import registry
 from ..sensing.degradation import Degradation, landsat_tm
 from ..sensing.scene import Scene
-from . import comparison, runs
+from ..training import sources
+from ..training.fusion import FusionModel
+from ..training.sources import Source
+from . import evaluation, runs
 from .comparison import METRICS
 from .disturbances import (
     MSI_BANDS,
@@ -57,7 +60,6 @@ __all__ = [
 ]
 
 FOLDER = provenance.RESULTS_FOLDER / "robustness"
-CHECKPOINTS = provenance.REPOSITORY / "runs" / "robustness"
 SNR_DB = (None, 40, 35, 30, 25, 20, 15, 10, 5)  # None: no noise
 TRAINING_NOISE = {"none": None, "35 dB": 35.0, "random": (5.0, 40.0)}
 # How each network is trained (see `runs.recipe`), and with which noises. "bare" is "common"
@@ -94,11 +96,9 @@ class Run:
         return f"{self.recipe}_{self.noise.replace(' ', '')}_{self.network}_seed{self.seed}"
 
 
-def train_and_test(
-    run: Run, budget_seconds: float, folder: Path = FOLDER, checkpoints: Path = CHECKPOINTS
-) -> dict:
+def train_and_test(run: Run, campaign: runs.Campaign) -> dict:
     """Train one network (if no checkpoint is there) and measure all of this module on it; stored in
-    `folder`, read if there.
+    `results/robustness`, read if there.
 
     Steps and learning rate are those of the comparison's search, made without noise; a network
     trained without noise is the comparison's own, from its folder of checkpoints if it is there,
@@ -107,27 +107,30 @@ def train_and_test(
 
     def measure_run() -> dict:
         began = time.perf_counter()
-        checkpoint = _train(run, budget_seconds, checkpoints)
-        model, test = training.load_checkpoint(checkpoint), runs.regions()[2]
+        checkpoint = _train(run, campaign)
+        model, test = training.load_checkpoint(checkpoint), sources.load(campaign.source).test
         metadata = atomic.read_json(checkpoint.with_suffix(".json"))
         return {
             **asdict(run),
             "msi_bands": MSI_BANDS,
             "config": metadata["training"]["config"],
-            **measure(model, test),
-            "dependence": [dependence(model, test, snr) for snr in (None, 35, 15)],
+            **evaluation.mean([{**measure(model, one), **_owed(model, one)} for one in test]),
             "degradation": model.degrade.card(),
             "provenance": provenance.facts(run.seed, time.perf_counter() - began),
         }
 
-    return runs.store_once(folder / f"{run.name}.json", measure_run)
+    return campaign.store_once("robustness", run.name, measure_run)
 
 
-def measure(network: Fuse, test: Scene) -> dict:
+def _owed(model: FusionModel, test: Scene, levels: Sequence = (None, 35, 15)) -> dict:
+    return {"dependence": [dependence(model, test, snr) for snr in levels]}
+
+
+def measure(network: Fuse, test: Scene, degrade: Degradation | None = None) -> dict:
     """The whole sweep (one realisation of the noise) as {"curves": {noisy input: {metric: values at
     `SNR_DB`}}}, and "faults".
     """
-    degrade = getattr(network, "degrade", None) or landsat_tm(test, MSI_BANDS)
+    degrade = degrade or getattr(network, "degrade", None) or landsat_tm(test, MSI_BANDS)
     rows = sweep({"": network}, test, SNR_DB, 1, NOISE_ON, degrade)
     curves = {
         place: {
@@ -139,47 +142,45 @@ def measure(network: Fuse, test: Scene) -> dict:
     return {"snr_db": SNR_DB, "curves": curves, "faults": faults(network, test, degrade)}
 
 
-def measure_others(folder: Path = FOLDER) -> None:
-    """The same for the classical methods, the control, and the S3RNet-lite models in `data/`;
-    stored in "others.json", unless there.
+def measure_others(campaign: runs.Campaign) -> None:
+    """The same for the classical methods, the control, and, on Indian Pines, the S3RNet-lite models
+    in `data/`; stored in "others.json", unless there.
     """
-    runs.store_once(folder / "others.json", _measure_others)
+    campaign.store_once("robustness", "others", lambda: _measure_others(campaign.source))
 
 
-def _measure_others() -> dict:
+def _measure_others(source: Source) -> dict:
     began = time.perf_counter()
-    region, _, test = runs.regions()
-    degrade = landsat_tm(test, MSI_BANDS)
+    parts, degrade = sources.load(source), source.degrade(MSI_BANDS)
     methods: dict[str, Fuse] = {name: _classical(name, degrade) for name in baselines.NAMES}
-    methods[CONTROL] = regression_control(degrade, region)
-    rows = {name: measure(method, test) for name, method in methods.items()}
-    for path in sorted(provenance.DATA_FOLDER.glob("s3rnet_lite_6bands*.safetensors")):
-        model = training.load_checkpoint(path)
-        owed = [dependence(model, test, snr) for snr in SNR_DB]
-        rows[path.stem] = {**measure(model, test), "dependence": owed}
+    methods[CONTROL] = regression_control(degrade, parts.training_pixels())
+    rows = {
+        name: evaluation.mean([measure(method, test, degrade) for test in parts.test])
+        for name, method in methods.items()
+    }
+    shipped = (
+        [] if source.facts() else provenance.DATA_FOLDER.glob("s3rnet_lite_6bands*.safetensors")
+    )
+    for path in sorted(shipped):
+        model, [test] = training.load_checkpoint(path), parts.test
+        rows[path.stem] = {**measure(model, test), **_owed(model, test, SNR_DB)}
     origin = provenance.facts(0, time.perf_counter() - began)
     return {"methods": rows, "degradation": degrade.card(), "provenance": origin}
 
 
 def run_all(
-    names: Sequence[str],
-    recipes: Sequence[str],
-    seeds: int,
-    budget_seconds: float,
-    workers: int,
-    folder: Path = FOLDER,
-    checkpoints: Path = CHECKPOINTS,
+    names: Sequence[str], recipes: Sequence[str], seeds: int, workers: int, campaign: runs.Campaign
 ) -> None:
-    """All runs that `folder` does not hold yet, `workers` at a time with one thread each; then the
-    methods that need no training.
+    """All runs that are not stored yet, `workers` at a time with one thread each; then the methods
+    that need no training.
     """
+    sources.load(campaign.source)  # bad files are named before any process starts
     kinds = [
         (name, recipe, noise) for recipe in recipes for noise in RECIPES[recipe] for name in names
     ]
     planned = [Run(*kind, seed) for seed in range(seeds) for kind in kinds]
-    jobs = [(run, budget_seconds, folder, checkpoints) for run in planned]
-    runs.run_all(train_and_test, jobs, workers, "runs")
-    runs.run_all(measure_others, [(folder,)], workers, "methods without training")
+    runs.run_all(train_and_test, [(run, campaign) for run in planned], workers, "runs")
+    runs.run_all(measure_others, [(campaign,)], workers, "methods without training")
 
 
 def stored(folder: Path = FOLDER) -> list[dict]:
@@ -214,21 +215,21 @@ def table(
     return names, list(noises), np.array(means)
 
 
-def _train(run: Run, budget_seconds: float, checkpoints: Path) -> Path:
+def _train(run: Run, campaign: runs.Campaign) -> Path:
     """The checkpoint of this run, made if it is not there."""
     base = run.recipe if run.recipe in runs.RECIPES else "common"
     clean = runs.Run(run.network, base, MSI_BANDS, run.seed)
-    path = checkpoints / f"{run.name}.safetensors"
-    theirs = comparison.CHECKPOINTS / f"{clean.name}.safetensors"
+    path = campaign.work / "robustness" / f"{run.name}.safetensors"
+    theirs = campaign.work / "comparison" / f"{clean.name}.safetensors"
     if not path.exists() and run.noise == "none" and run.recipe == base and theirs.exists():
         with atomic.together(path.parent) as folder:
             for suffix in (".json", ".safetensors"):
                 shutil.copy(theirs.with_suffix(suffix), folder / f"{run.name}{suffix}")
     if not path.exists():
-        found = runs.search(run.network, base, budget_seconds)
+        found = runs.search(run.network, base, campaign)
         changes = {"snr_db": TRAINING_NOISE[run.noise], **CHANGES[run.recipe]}
-        trained = runs.train_run(clean, found["steps"], found["learning_rate"], **changes)
-        trained.save(path, run.seed)
+        how = (found["steps"], found["learning_rate"], campaign.source)
+        runs.train_run(clean, *how, **changes).save(path, run.seed)
     return path
 
 

@@ -16,12 +16,14 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .. import peers, training
+from .. import training
 from ..files import atomic, provenance
 from ..network import s3rnet
 from ..peers import registry
 from ..sensing import scenes
+from ..training import sources
 from ..training.config import PAPER_FORM
+from ..training.sources import INDIAN_PINES, Source
 
 FOLDER = provenance.RESULTS_FOLDER / "comparison"
 RECIPES = ("common", "published")
@@ -43,6 +45,43 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.recipe}_{self.msi_bands}bands_{self.network}_seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What the runs of a comparison share.
+
+    budget_seconds: CPU time of each training on one thread.
+    source: what networks learn from and are scored on.
+    results, work: folders; what "comparison" finds lies in `results/comparison`, its models in
+    `work/comparison`.
+    """
+
+    budget_seconds: float
+    source: Source = INDIAN_PINES
+    results: Path = provenance.RESULTS_FOLDER
+    work: Path = provenance.REPOSITORY / "runs"
+
+    def store_once(self, kind: str, name: str, measure: Callable[[], dict]) -> dict:
+        """`store_once` of `results/kind/name.json`, whose provenance names the images, if they are
+        not Indian Pines.
+
+        Raises:
+            ValueError: what lies there was measured on other images.
+        """
+        path, facts = self.results / kind / f"{name}.json", self.source.facts()
+
+        def measure_and_name() -> dict:
+            content = measure()
+            named = {**content["provenance"], "source": facts} if facts else content["provenance"]
+            return {**content, "provenance": named}
+
+        found = store_once(path, measure_and_name)
+        there = found["provenance"].get("source", {})
+        if there != facts:
+            expected, got = (one or "Indian Pines" for one in (facts, there))
+            raise ValueError(f"{path}: expected a result of {expected}, got one of {got}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,9 +131,7 @@ def recipe(
     ours = network == "s3rnet"
     if name == "common":
         config = replace(config, **changes)
-        skips_itself = network in peers.WITH_GLOBAL_SKIP and config.skip != "none"
-        own = {"global_skip": False} if skips_itself else {}
-        return own, config
+        return registry.without_own_skip(network, config.skip), config
     config = replace(config, **PAPER_FORM, warmup_steps=0, gradient_clip=None)
     if network not in RANGE_SCALED:
         config = replace(config, scaling="none")
@@ -103,39 +140,46 @@ def recipe(
     return s3rnet.PAPER_FORM if ours else {}, replace(config, **changes)
 
 
-def train(network: str, msi_bands: int, changes: dict, config: training.TrainingConfig) -> Trained:
-    """Train a network's lite preset, with `changes`, on the training region."""
-    region, val, _ = regions()
+def train(
+    network: str,
+    msi_bands: int,
+    changes: dict,
+    config: training.TrainingConfig,
+    source: Source = INDIAN_PINES,
+) -> Trained:
+    """Train a network's lite preset, with `changes`, on the training images."""
+    degrade, parts = source.degrade(msi_bands), sources.load(source)
     torch.manual_seed(config.seed)
-    model = registry.build(network, "lite", len(region.cube), msi_bands, **changes)
+    model = registry.build(network, "lite", degrade.srf.shape[1], msi_bands, **changes)
     cpu, wall = time.process_time(), time.perf_counter()
-    history = training.fit(model, region, val, config, progress=False)
+    history = training.fit(model, parts.train, parts.val, config, degrade, progress=False)
     return Trained(history, changes, time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def train_run(run: Run, steps: int, learning_rate: float, **changes) -> Trained:
+def train_run(
+    run: Run, steps: int, learning_rate: float, source: Source = INDIAN_PINES, **changes
+) -> Trained:
     """Train as the run's recipe says; `changes` as for `recipe`."""
     how = recipe(run.network, run.recipe, steps, learning_rate, run.seed, **changes)
-    return train(run.network, run.msi_bands, *how)
+    return train(run.network, run.msi_bands, *how, source)
 
 
-def search(network: str, recipe_name: str, budget_seconds: float, folder: Path = FOLDER) -> dict:
+def search(network: str, recipe_name: str, campaign: Campaign) -> dict:
     """How many steps the budget buys, and which learning rate serves best in half of them on the
-    validation region.
+    validation images.
 
-    The result, for 4 MSI bands, serves both band numbers; it is stored in `folder`, and read from
-    there if it exists.
+    The result, for 4 MSI bands, serves every number of bands; it is stored in
+    `results/comparison`, and read from there if it exists.
 
     Raises:
-        ValueError: a stored search for another budget.
+        ValueError: a stored search for another budget, or on other images.
     """
-    path = folder / f"search_{recipe_name}_{network}.json"
-    run = Run(network, recipe_name, 4, SEARCH_SEED)
-    found = store_once(path, lambda: _search(run, budget_seconds))
-    if found["budget_cpu_seconds"] != budget_seconds:
+    run, name = Run(network, recipe_name, 4, SEARCH_SEED), f"search_{recipe_name}_{network}"
+    found = campaign.store_once("comparison", name, lambda: _search(run, campaign))
+    if found["budget_cpu_seconds"] != campaign.budget_seconds:
         raise ValueError(
-            f"budget: expected {found['budget_cpu_seconds']} CPU-seconds, as for {path}, got "
-            f"{budget_seconds}"
+            f"budget: expected {found['budget_cpu_seconds']} CPU-seconds, as for {name} in "
+            f"{campaign.results}, got {campaign.budget_seconds}"
         )
     return found
 
@@ -173,18 +217,18 @@ def regions() -> tuple[scenes.Scene, scenes.Scene, scenes.Scene]:
     return scenes.split(scenes.indian_pines())
 
 
-def _search(run: Run, budget_seconds: float) -> dict:
-    began, slowest = time.perf_counter(), min(LEARNING_RATES)
-    train_run(run, 2, slowest)  # caches fill
-    first, eleven = (train_run(run, count, slowest).cpu_seconds for count in (1, 11))
-    steps = max(4, round(budget_seconds / max(1e-3, (eleven - first) / 10)))
-    trials = [_trial(run, round(steps * SEARCH_SHARE), rate) for rate in LEARNING_RATES]
+def _search(run: Run, campaign: Campaign) -> dict:
+    began, slowest, source = time.perf_counter(), min(LEARNING_RATES), campaign.source
+    train_run(run, 2, slowest, source)  # caches fill
+    first, eleven = (train_run(run, count, slowest, source).cpu_seconds for count in (1, 11))
+    steps = max(4, round(campaign.budget_seconds / max(1e-3, (eleven - first) / 10)))
+    trials = [_trial(run, round(steps * SEARCH_SHARE), rate, source) for rate in LEARNING_RATES]
     scores = [trial["psnr_pooled"] or -math.inf for trial in trials]
     best = trials[scores.index(max(scores))]
     return {
         "network": run.network,
         "recipe": run.recipe,
-        "budget_cpu_seconds": budget_seconds,
+        "budget_cpu_seconds": campaign.budget_seconds,
         "steps": steps,
         "learning_rate": best["learning_rate"],
         "validation_trials": trials,
@@ -192,10 +236,11 @@ def _search(run: Run, budget_seconds: float) -> dict:
     }
 
 
-def _trial(run: Run, steps: int, rate: float) -> dict:
-    """The score on the validation region, or None if the training diverged."""
+def _trial(run: Run, steps: int, rate: float, source: Source) -> dict:
+    """The score on the validation images, or None if the training diverged."""
     try:
-        score = train_run(run, steps, rate).history.validation[-1]["psnr_pooled_scene_peak"]
+        history = train_run(run, steps, rate, source).history
+        score = history.validation[-1]["psnr_pooled_scene_peak"]
     except FloatingPointError:
         score = math.nan
     found = score if math.isfinite(score) else None

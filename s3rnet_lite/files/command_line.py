@@ -136,6 +136,24 @@ def simulated_bands(default: int) -> tuple[tuple, dict]:
     return option("--msi-bands", type=int, choices=MSI_BANDS, default=default, help=text)
 
 
+DATA = path("--data", "folder from prepare, instead of Indian Pines", required=False)
+SCENE = option("--scene", help="a name of `s3rnet-lite scenes` (default: Indian Pines)")
+SCENE_FILE = path("--file", "the scene's file or folder", required=False)
+NETWORKS = (
+    "s3rnet",
+    "pzres_net",
+    "mssjfl",
+    "dual_unet",
+    "dhif_net",
+    "fusformer",
+    "hypertransformer",
+    "hyperrefiner",
+    "u2net",
+    "qrcode",
+    "fusion_mamba",
+)
+
+
 def parser(prog: str, description: str) -> argparse.ArgumentParser:
     """The parser of all commands that have been added so far."""
     completion = "Completion in a shell: `pip install shtab`, then `shtab --shell=bash -u "

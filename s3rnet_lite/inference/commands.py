@@ -146,6 +146,13 @@ def _open(arguments: argparse.Namespace) -> tuple:
         default="paper",
         help="AVIRIS's 172 as the paper, or all good ones (default: paper)",
     ),
+    option(
+        "--scaling",
+        choices=("minmax", "percentile"),
+        default="minmax",
+        help="what becomes 0 and 1 of each line: its least and largest number, as the paper, or "
+        "its percentiles 0.1 and 99.9, what is beyond being clipped (default: minmax)",
+    ),
     number("--seed", 0, "of the assignment of lines to train, val and test", 0),
     number("--workers", 2, "flight lines at a time"),
     example="line1.hdr line2.hdr --out patches",
@@ -153,13 +160,18 @@ def _open(arguments: argparse.Namespace) -> tuple:
 def prepare(arguments: argparse.Namespace) -> None:
     """Cut AVIRIS flight lines into the paper's data set; run again, it checks what is there and
     makes what is missing.
+
+    Take orthocorrected scenes of AVIRIS-Classic, 224 bands, as ENVI files, from NASA's portal
+    (aviris.jpl.nasa.gov/dataportal) or its archive, the ORNL DAAC: radiance (*rdn*ort_img) or
+    surface reflectance (*rfl*), but one kind in a data set. The paper does not say which it used.
     """
     from ..training import dataset
 
     out, sources = arguments.out, (arguments.files, arguments.simulate)
     finished = (out / dataset.CARD).exists()
     settings = (arguments.patch, arguments.keep_bands, arguments.seed, arguments.workers)
-    for part, lines in dataset.prepare(out, *sources, *settings).parts.items():
+    made = dataset.prepare(out, *sources, *settings, scaling=arguments.scaling)
+    for part, lines in made.parts.items():
         flights = len({line["flight_line"] for line in lines})
         patches = sum(line["patches"] for line in lines)
         print(f"{part:6}{patches:6} patches of {flights} flight lines")

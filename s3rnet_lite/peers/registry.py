@@ -25,6 +25,13 @@ def build(name: str, preset: str, hsi_bands: int, msi_bands: int, **changes) -> 
     return peers.build(name, preset, hsi_bands, msi_bands, **changes)
 
 
+def without_own_skip(name: str, skip: str) -> dict:
+    """What to change in a network around which a `FusionModel` has this skip: one that adds the
+    upsampled LR-HSI by itself leaves that to it.
+    """
+    return {"global_skip": False} if name in peers.WITH_GLOBAL_SKIP and skip != "none" else {}
+
+
 def name_of(network: nn.Module) -> str:
     """The name that `build` knows this network by."""
     classes = {

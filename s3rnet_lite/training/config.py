@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 
@@ -82,3 +83,14 @@ CONFIGS = {
     "lite": _LITE,
     "tiny": replace(_LITE, steps=300, skip="injection", validate_every=50),
 }
+
+
+def steps_of(epochs: int, images: int, batch_size: int) -> int:
+    """Weight updates in so many epochs, the paper's unit: in each, as many crops are drawn as there
+    are training images, in whole batches. They are drawn at random, so an epoch sees every image
+    once on average, not exactly.
+
+    >>> steps_of(600, images=1678, batch_size=4)
+    252000
+    """
+    return epochs * math.ceil(images / batch_size)

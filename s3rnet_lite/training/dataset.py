@@ -25,7 +25,16 @@ from ..files.atomic import read_json, resume, write_sealed
 from ..sensing.degradation import Degradation
 from ..sensing.scene import Scene
 from ..sensing.sensors import MSI_BANDS, simulated_msi
-from .flight_lines import LEVELS, FileLine, FlightLine, SimulatedLine, check_lines, grid
+from .flight_lines import (
+    LEVELS,
+    SCALINGS,
+    FileLine,
+    FlightLine,
+    SimulatedLine,
+    check_lines,
+    grid,
+    passes,
+)
 from .patches import assign, check_line, check_unchanged, verify_or_make
 
 CARD = "dataset.json"
@@ -37,8 +46,8 @@ class DataSet:
 
     card: all of `dataset.json`.
     wavelengths_nm, fwhm_nm: (C,) float64.
-    parts: per part, its files: name, flight_line, patches, scale, offset, corners (row and column
-    of each patch), sha256, ...
+    parts: per part, its files: name, flight_line, patches, scale, offset, clipped, corners (row and
+    column of each patch), sha256, ...
     """
 
     folder: Path
@@ -115,7 +124,7 @@ def references(folder: str | Path, part: str) -> list[torch.Tensor]:
 
 def scene(folder: str | Path, part: str, index: int) -> Scene:
     """One patch as a scene of its own, float32 in [0, 1]; `cube * scale + offset` is in the unit of
-    the flight line.
+    the flight line, within half of scale / 65535, but for numbers that were clipped.
     """
     data = load(folder)
     patch = references(folder, part)[index]
@@ -136,15 +145,17 @@ def prepare(
     seed: int = 0,
     workers: int = 2,
     progress: bool = True,
+    scaling: str = "minmax",
 ) -> DataSet:
     """Cut flight lines into patches and share these out, 80, 10 and 10 %, so that no flight line is
     in two parts.
 
-    Each line goes min-max to [0, 1] by itself, over its pixels with data. It is read window by
-    window, twice. Patches lie side by side from the upper left corner; those with a pixel without
-    data (not finite, the file's ignore value, or all bands equal) are left out. Files named as
-    AVIRIS's are, with the same date, take-off, plot and run, belong to one flight line; any other
-    file is one by itself. Whether two flight lines saw the same ground is for you to know.
+    Each line goes to [0, 1] by itself, over its pixels with data. It is read window by window,
+    twice, or three times for percentiles. Patches lie side by side from the upper left corner;
+    those with a pixel without data (not finite, the file's ignore value, or all bands equal) are
+    left out. Files named as AVIRIS's are, with the same date, take-off, plot and run, belong to one
+    flight line; any other file is one by itself. Whether two flight lines saw the same ground is
+    for you to know.
 
     Killed, it goes on where it was: finished lines are kept. What is there already is checked
     against its checksum, so a second run on a finished folder verifies it.
@@ -157,6 +168,10 @@ def prepare(
             "all" takes every band that the file does not call bad, of any sensor.
         seed: of the assignment.
         workers: flight lines at a time, in threads; each holds a few windows in memory.
+        scaling: what becomes 0 and 1: "minmax", a line's least and largest number, as the paper;
+            "percentile", its percentiles 0.1 and 99.9 (`flight_lines.SCALINGS`), so that one
+            glint does not darken the line. Numbers beyond are clipped and do not come back;
+            `dataset.json` has their share.
 
     Raises:
         FileNotFoundError, ValueError: bad arguments or files; bands that differ between lines; a
@@ -168,8 +183,10 @@ def prepare(
         raise ValueError(f"patch: expected a multiple of 4 and at least 16 pixels, got {patch}")
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
+    if scaling not in SCALINGS:
+        raise ValueError(f"scaling: expected one of {', '.join(SCALINGS)}, got {scaling!r}")
     lines = _lines(sources, simulated, patch, keep_bands)
-    settings = {"patch": patch, "keep_bands": keep_bands}
+    settings = {"patch": patch, "keep_bands": keep_bands, "scaling": scaling}
     known = settings | {"seed": seed, "lines": [line.name for line in lines]}
     with _alone(folder):
         before = resume(folder / CARD)
@@ -180,7 +197,7 @@ def prepare(
             "simulated": bool(simulated),
             "settings": known,
             "storage": "uint16 (patches, bands, rows, columns); y = number / 65535; "
-            "y * scale + offset is in the unit of the flight line",
+            "y * scale + offset is in the unit of the flight line; what was beyond is clipped",
             "parts": assign(facts, seed),
             "degradations": _degradations(lines[0]),
             "wavelengths_nm": lines[0].wavelengths_nm.tolist(),
@@ -215,11 +232,13 @@ def _make_all(
         if stored.exists():
             before = read_json(stored)["settings"]
             check_unchanged(stored, before, settings | {"source_bytes_and_time": line.source})
-    reads = sum(2 * len(grid(line.shape, settings["patch"])) for line in lines)
+    windows = sum(len(grid(line.shape, settings["patch"])) for line in lines)
     # One thread in each worker's matrix products: threads that wait for one another spin, and made
     # this several times slower.
     with (
-        tqdm(total=reads, unit="window", disable=not progress) as bar,
+        tqdm(
+            total=passes(settings["scaling"]) * windows, unit="window", disable=not progress
+        ) as bar,
         threadpool_limits(1),
         ThreadPoolExecutor(workers) as pool,
     ):

@@ -20,10 +20,15 @@ from ..sensing.scenes import simulate
 from ..sensing.sensors import typical_width
 
 LEVELS = 65535  # y = number / 65535
+SCALINGS = {  # the percentiles of a flight line's numbers that become 0 and 1
+    "minmax": (0.0, 100.0),
+    "percentile": (0.1, 99.9),
+}
 AVIRIS_CHANNELS = 224
 AVIRIS_FLIGHT = re.compile(
     r"f\d{6}t\d{2}p\d{2}_?r\d{2}"
 )  # date, take-off, plot and run begin the names of its files
+Window = tuple[slice, slice]  # rows, columns
 Reader = Callable[
     [slice, slice], np.ndarray
 ]  # rows, columns -> (C, h, w) float32 in the sensor's unit, NaN for no data
@@ -52,7 +57,7 @@ class FileLine:
         self.wavelengths_nm = cube.wavelengths_nm[self._bands]
         self.fwhm_nm = _widths(cube)[self._bands]
         self.source = {
-            file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in _data_files(path)
+            file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in data_files(path)
         }
 
     def reader(self) -> Reader:
@@ -105,7 +110,7 @@ def check_lines(lines: list[FlightLine]) -> None:
             )
 
 
-def grid(shape: tuple[int, int], patch: int) -> list[tuple[slice, slice]]:
+def grid(shape: tuple[int, int], patch: int) -> list[Window]:
     """Rows and columns of patches side by side, with the incomplete ones at the right and lower
     border.
     """
@@ -119,8 +124,8 @@ def grid(shape: tuple[int, int], patch: int) -> list[tuple[slice, slice]]:
 def write_patches(
     path: Path,
     read: Reader,
-    windows: list[tuple[slice, slice]],
-    patch: int,
+    windows: list[Window],
+    settings: dict,
     advance: Callable[[int], object],
 ) -> dict:
     """Find the range of a flight line and its complete windows, then write these to `path`; without
@@ -128,49 +133,112 @@ def write_patches(
 
     Args:
         windows: as from `grid`.
-        advance: is told after each window that one more is done; there are two passes.
+        settings: "patch" and "scaling", as of `dataset.prepare`.
+        advance: is told after each window that one more is done; there are `passes(scaling)`.
 
     Returns:
-        `patches`, their number, and `scale`, `offset`, `corners` and `sha256` if there are any.
+        `patches`, their number, and `scale`, `offset`, `clipped` (the share of numbers in these
+        patches outside the range, which became 0 or 1), `corners` and `sha256` if there are any.
     """
-    lowest, highest, complete = np.inf, -np.inf, []
-    for rows, columns in windows:
-        cube = read(rows, columns)
-        bottom, top = cube.min(0), cube.max(0)  # NaN if any band is NaN
-        valid = np.isfinite(bottom) & np.isfinite(top) & (bottom < top)
-        if valid.any():
-            lowest, highest = min(lowest, bottom[valid].min()), max(highest, top[valid].max())
-        if valid.all() and valid.shape == (patch, patch):
-            complete.append((rows, columns))
-        advance(1)
+    limits, complete = _survey(read, windows, settings["patch"], advance)
     if not complete:
         return {"patches": 0}
-    offset, scale = float(lowest), float(highest) - float(lowest)
-    shape = (len(complete), len(cube), patch, patch)
-    header = {"descr": "<u2", "fortran_order": False, "shape": shape}
+    if settings["scaling"] != "minmax":
+        percentiles = SCALINGS[settings["scaling"]]
+        limits = _percentiles(read, windows, limits, percentiles, advance)
+    clipped = []
 
     def save(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for rows, columns in complete:
-                cube = read(rows, columns)
-                cube -= np.float32(offset)
-                cube *= np.float32(LEVELS / scale)
-                file.write(np.rint(cube, out=cube).astype("<u2"))
-                advance(1)
+        clipped.append(_write(temporary, read, complete, limits, advance))
 
     write_file(path, save)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     advance(len(windows) - len(complete))
-    corners = [[rows.start, columns.start] for rows, columns in complete]
     return {
         "patches": len(complete),
-        "scale": scale,
-        "offset": offset,
-        "corners": corners,
+        "scale": limits[1] - limits[0],
+        "offset": limits[0],
+        "clipped": clipped[-1],
+        "corners": [[rows.start, columns.start] for rows, columns in complete],
         "sha256": digest,
     }
+
+
+def _survey(
+    read: Reader, windows: list[Window], patch: int, advance: Callable[[int], object]
+) -> tuple[tuple[float, float], list[Window]]:
+    """The least and the largest number with data, and the windows with data everywhere."""
+    lowest, highest, complete = np.inf, -np.inf, []
+    for rows, columns in windows:
+        cube = read(rows, columns)
+        bottom, top, valid = _extremes(cube)
+        if valid.any():
+            lowest, highest = min(lowest, bottom[valid].min()), max(highest, top[valid].max())
+        if valid.all() and valid.shape == (patch, patch):
+            complete.append((rows, columns))
+        advance(1)
+    return (float(lowest), float(highest)), complete
+
+
+def _write(
+    path: str,
+    read: Reader,
+    windows: list[Window],
+    limits: tuple[float, float],
+    advance: Callable[[int], object],
+) -> float:
+    """Store windows of one size as uint16, `limits` as 0 and `LEVELS`; the share of numbers that
+    were beyond.
+    """
+    outside, lowest, highest = 0, *limits
+    with open(path, "wb") as file:
+        for number, (rows, columns) in enumerate(windows):
+            cube = read(rows, columns)
+            if number == 0:
+                shape = (len(windows), *cube.shape)
+                header = {"descr": "<u2", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            cube -= np.float32(lowest)
+            cube *= np.float32(LEVELS / (highest - lowest))
+            np.rint(cube, out=cube)
+            outside += int(((cube < 0) | (cube > LEVELS)).sum())
+            file.write(cube.clip(0, LEVELS, out=cube).astype("<u2"))
+            advance(1)
+    return outside / int(np.prod(shape))
+
+
+def _extremes(cube: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each pixel of (C, H, W), its least and largest number, and whether it has data: is finite
+    and not the same in all bands.
+    """
+    bottom, top = cube.min(0), cube.max(0)  # NaN if any band is NaN
+    return bottom, top, np.isfinite(bottom) & np.isfinite(top) & (bottom < top)
+
+
+def passes(scaling: str) -> int:
+    """How often `write_patches` reads a flight line."""
+    return 2 if scaling == "minmax" else 3
+
+
+def _percentiles(
+    read: Reader,
+    windows: list[Window],
+    limits: tuple[float, float],
+    percentiles: tuple[float, float],
+    advance: Callable[[int], object],
+) -> tuple[float, float]:
+    """Percentiles of all numbers with data, from a histogram with `LEVELS` steps between `limits`,
+    to the next step outwards.
+    """
+    counts = np.zeros(LEVELS, np.int64)
+    for rows, columns in windows:
+        cube = read(rows, columns)
+        counts += np.histogram(cube[:, _extremes(cube)[2]], LEVELS, limits)[0]
+        advance(1)
+    shares, edges = 100 * np.cumsum(counts) / counts.sum(), np.linspace(*limits, LEVELS + 1)
+    low, high = np.searchsorted(shares, percentiles)
+    return float(edges[low]), float(edges[high + 1])
 
 
 def _kept_bands(cube: CubeFile, keep_bands: str) -> np.ndarray:
@@ -192,7 +260,7 @@ def _widths(cube: CubeFile) -> np.ndarray:
     return np.full(cube.shape[0], typical_width(cube.wavelengths_nm))
 
 
-def _data_files(path: Path) -> list[Path]:
+def data_files(path: Path) -> list[Path]:
     """The files that an image consists of."""
     if path.suffix.lower() != ".hdr":
         return [path]

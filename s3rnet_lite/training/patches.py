@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..files.atomic import resume, write_sealed
-from .flight_lines import FlightLine, grid, write_patches
+from .flight_lines import FlightLine, grid, passes, write_patches
+
+EARLIER = {"scaling": "minmax"}  # what settings mean that do not say it yet
 
 # of the patches; the paper: 1,678, 200 and 200 of 2,078
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -54,9 +56,9 @@ def verify_or_make(
     if numbers.exists() and facts.exists():
         stored = resume(facts)
         check_line(numbers, stored["sha256"], numbers.stat().st_mtime_ns)
-        advance(2 * len(windows))
+        advance(passes(settings["scaling"]) * len(windows))
         return stored
-    made = write_patches(numbers, line.reader(), windows, settings["patch"], advance)
+    made = write_patches(numbers, line.reader(), windows, settings, advance)
     if made["patches"] == 0:
         raise ValueError(
             f"{line.name}: expected at least one {settings['patch']}x{settings['patch']} patch "
@@ -96,7 +98,7 @@ def check_unchanged(path: Path, stored: dict, wanted: dict) -> None:
     """
     changed = []
     for name, now in json.loads(json.dumps(wanted)).items():
-        was = stored.get(name)
+        was = stored.get(name, EARLIER.get(name))
         if isinstance(now, list) and isinstance(was, list):  # names of flight lines: not all
             was, now = (sorted(set(one) - set(other)) for one, other in ((was, now), (now, was)))
         if was != now:

@@ -118,16 +118,29 @@ def test_copies_take_the_time_of_their_bytes():
     ) == pytest.approx(0.02)
 
 
+ONE = roofline.Operation("m", "convolution", 10**12, 1)
+
+
 def test_hours_by_hand():
-    # 1e9 MACs = 2e9 FLOPs forward, 6e9 a step and image; 1e6 images at half of 1 TFLOP/s: 12,000 s
-    assert roofline.training_hours(1e9, 1e6, 1e12, 0.5) == pytest.approx(12_000 / 3600)
-    assert roofline.training_hours(1e9, 1e6, 1e12, 0.5, passes=4) == pytest.approx(16_000 / 3600)
+    peak = CARD.peaks["float32"]
+    step = 10 * [ONE]  # 1e13 FLOPs forward, three times that a step; half of the peak is reached
+    hours = roofline.training_hours(step, CARD, "float32", 100, 0.5)
+    assert hours == pytest.approx(100 * 3 * 1e13 / (0.5 * peak) / 3600)
+    four = roofline.training_hours(step, CARD, "float32", 100, 0.5, passes=4)
+    assert four == pytest.approx(hours * 4 / 3)
+
+
+def test_a_step_takes_no_less_than_its_launches():
+    small = 1000 * [roofline.Operation("m", "add", 1, 1)]
+    hours = roofline.training_hours(small, CARD, "float32", 3600)
+    assert hours == pytest.approx(3 * 1000 * 13e-6)
+    assert roofline.training_hours(small, CARD, "float32", 3600, 0.5) == hours
 
 
 @pytest.mark.parametrize("utilisation", [0, -0.1, 1.1, math.nan])
 def test_a_utilisation_is_a_share(utilisation):
     with pytest.raises(ValueError, match="utilisation"):
-        roofline.training_hours(1e9, 1e6, 1e12, utilisation)
+        roofline.training_hours([ONE], CARD, "float32", 1, utilisation)
 
 
 def test_the_cards_are_those_of_the_table_without_sparsity():

@@ -17,11 +17,13 @@ pytestmark = pytest.mark.slow  # not part of `make check`
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """One network with both recipes and next to no budget, trained by two processes."""
-    folder = tmp_path_factory.mktemp("comparison")
-    comparison.compare(
-        ["mssjfl"], list(comparison.RECIPES), 4, 1, 1.0, 2, folder, folder / "checkpoints"
-    )
+    folder = tmp_path_factory.mktemp("campaign") / "comparison"
+    comparison.compare(["mssjfl"], comparison.RECIPES, 4, 1, 2, campaign(folder))
     return folder
+
+
+def campaign(folder, seconds: float = 1.0) -> runs.Campaign:
+    return runs.Campaign(seconds, results=folder.parent, work=folder.parent / "models")
 
 
 def test_one_result_per_run_and_per_search(folder):
@@ -63,7 +65,7 @@ def test_the_rate_of_a_run_is_the_best_of_its_search(folder):
 def test_scores_are_those_of_the_stored_model(folder, indian_pines_split):
     run = json.loads((folder / "common_4bands_mssjfl_seed0.json").read_text())
     model = training.load_checkpoint(
-        folder / "checkpoints" / "common_4bands_mssjfl_seed0.safetensors"
+        folder.parent / "models" / "comparison" / "common_4bands_mssjfl_seed0.safetensors"
     )
     scores = training.validate(model, indian_pines_split[2])
     assert run["test"]["psnr_pooled_scene_peak"] == pytest.approx(
@@ -73,22 +75,25 @@ def test_scores_are_those_of_the_stored_model(folder, indian_pines_split):
 
 
 def test_what_is_stored_is_not_trained_again(folder):
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
-    comparison.compare(
-        ["mssjfl"], list(comparison.RECIPES), 4, 1, 1.0, 1, folder, folder / "checkpoints"
-    )
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")} == before
+    before = {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*.*")}
+    comparison.compare(["mssjfl"], comparison.RECIPES, 4, 1, 1, campaign(folder))
+    assert {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*.*")} == before
 
 
 def test_another_budget_is_another_comparison(folder):
     with pytest.raises(ValueError, match=r"budget: expected 1\.0 CPU-seconds"):
-        runs.search("mssjfl", "common", 2.0, folder)
+        runs.search("mssjfl", "common", campaign(folder, 2.0))
 
 
 def test_the_table_shows_every_network_and_the_printed_numbers(folder):
-    lines = comparison.format_table(comparison.stored(folder), 4).splitlines()
+    rows = comparison.stored(folder)
+    lines = comparison.format_table(rows, 4).splitlines()
     assert len(lines) == 2 + 1
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    half = comparison.format_table([row for row in rows if row["recipe"] == "published"], 4)
+    assert half.splitlines()[2].count("–") == 4  # of the other recipe nothing is known
+    pan = comparison.format_table([{**row, "msi_bands": 1} for row in rows], 1).splitlines()
+    assert pan[2].endswith("| – | – |")  # Table I has 4 and 6 bands
     assert any("MSSJFL" in line and "34.97" in line for line in lines)
 
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3rnet_lite import baselines, metrics, robustness, training
-from s3rnet_lite.experiments import comparison, runs
+from s3rnet_lite.experiments import runs
 from s3rnet_lite.peers import registry
 from s3rnet_lite.sensing.degradation import Degradation
+from s3rnet_lite.training import sources
 from s3rnet_lite.training.fusion import FusionModel
 
 pytestmark = pytest.mark.slow  # not part of `make check`
@@ -188,21 +189,24 @@ def small_test(indian_pines_split):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, small_train, small_val, small_test):
+def campaign(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("campaign")
+    return runs.Campaign(1.0, results=folder, work=folder / "models")
+
+
+@pytest.fixture(scope="module")
+def folder(campaign, small_train, small_val, small_test):
     """One network, four steps, all it takes."""
-    folder = tmp_path_factory.mktemp("robustness")
+    parts = sources.Parts([small_train], [small_val], [small_test])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "search", lambda *arguments: {"steps": 4, "learning_rate": 1e-3})
-        patch.setattr(comparison, "CHECKPOINTS", folder / "none")
-        patch.setattr(runs, "regions", lambda: (small_train, small_val, small_test))
+        patch.setattr(sources, "load", lambda source: parts)
         for recipe, noise in (("bare", "none"), ("bare", "random"), ("denoised", "random")):
-            robustness.train_and_test(
-                robustness.Run("dual_unet", recipe, noise, 0), 1.0, folder, folder / "checkpoints"
-            )
-    return folder
+            robustness.train_and_test(robustness.Run("dual_unet", recipe, noise, 0), campaign)
+    return campaign.results / "robustness"
 
 
-def test_a_run_is_stored_once_with_what_it_was(folder):
+def test_a_run_is_stored_once_with_what_it_was(folder, campaign):
     rows = robustness.stored(folder)
     assert [(row["recipe"], row["noise"]) for row in rows] == [
         ("bare", "none"),
@@ -215,20 +219,18 @@ def test_a_run_is_stored_once_with_what_it_was(folder):
         ("none", False),
         ("injection", True),
     ]
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
-    robustness.train_and_test(
-        robustness.Run("dual_unet", "bare", "none", 0), 1.0, folder, folder / "checkpoints"
-    )
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")} == before
+    before = {path: path.stat().st_mtime_ns for path in campaign.results.rglob("*.*")}
+    robustness.train_and_test(robustness.Run("dual_unet", "bare", "none", 0), campaign)
+    assert {path: path.stat().st_mtime_ns for path in campaign.results.rglob("*.*")} == before
     names, noises, scores = robustness.table(rows, "bare", 15)
     assert (names, noises) == (["dual_unet"], ["none", "35 dB", "random"])
     assert np.isnan(scores[0]).tolist() == [False, True, False]
 
 
-def test_a_stored_curve_is_that_of_the_stored_model(folder, small_test):
+def test_a_stored_curve_is_that_of_the_stored_model(folder, campaign, small_test):
     run = json.loads((folder / "bare_random_dual_unet_seed0.json").read_text())
     model = training.load_checkpoint(
-        folder / "checkpoints" / "bare_random_dual_unet_seed0.safetensors"
+        campaign.work / "robustness" / "bare_random_dual_unet_seed0.safetensors"
     )
     [row] = robustness.sweep({"": model}, small_test, [15], 1)
     for metric in robustness.METRICS:
@@ -238,10 +240,10 @@ def test_a_stored_curve_is_that_of_the_stored_model(folder, small_test):
     assert set(run["curves"]) == set(robustness.NOISE_ON)
 
 
-def test_a_network_keeps_its_own_skip_only_where_the_wrapper_has_none(folder):
+def test_a_network_keeps_its_own_skip_only_where_the_wrapper_has_none(folder, campaign):
     skips = {
         recipe: training.load_checkpoint(
-            folder / "checkpoints" / f"{recipe}_random_dual_unet_seed0.safetensors"
+            campaign.work / "robustness" / f"{recipe}_random_dual_unet_seed0.safetensors"
         ).network.global_skip
         for recipe in ("bare", "denoised")
     }

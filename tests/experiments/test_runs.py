@@ -7,6 +7,7 @@ import pytest
 from s3rnet_lite import peers
 from s3rnet_lite.experiments import runs
 from s3rnet_lite.peers import registry
+from s3rnet_lite.training.sources import INDIAN_PINES
 
 
 @pytest.mark.parametrize("name", registry.NAMES)
@@ -32,7 +33,7 @@ def test_a_diverging_learning_rate_loses_the_search(monkeypatch):
         raise FloatingPointError("the loss is nan")
 
     monkeypatch.setattr(runs, "train_run", diverge)
-    found = runs._trial(runs.Run("s3rnet", "common", 4, 0), 5, 1.0)
+    found = runs._trial(runs.Run("s3rnet", "common", 4, 0), 5, 1.0, INDIAN_PINES)
     assert found == {"learning_rate": 1.0, "steps": 5, "psnr_pooled": None}
 
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from s3rnet_lite import training
+from s3rnet_lite import peers, training
 from s3rnet_lite.__main__ import main
 from s3rnet_lite.training import dataset, validate
 
@@ -57,3 +57,45 @@ def test_one_command_trains_on_a_prepared_data_set_and_one_scores_it(
 
     monkeypatch.setattr(sys, "argv", ["s3rnet_lite", *command.split(), "--data", str(tmp_path)])
     assert main() == 2 and "no prepared data set" in capsys.readouterr().err
+
+
+def test_a_peer_is_trained_by_the_epoch_and_loads_again(prepared, tmp_path, monkeypatch):
+    out, patches = tmp_path / "peer.safetensors", len(dataset.references(prepared, "train"))
+    command = f"train --network mssjfl --data {prepared} --crop 16 --batch-size 3 --epochs 2"
+    monkeypatch.setattr(sys, "argv", f"s3rnet_lite {command} --msi-bands 4 --out {out}".split())
+    assert main() == 0
+    model, card = training.load_checkpoint(out), json.loads(out.with_suffix(".json").read_text())
+    assert type(model.network) is type(peers.build("mssjfl", "lite", 172, 4))
+    assert patches % 3 and card["training"]["config"]["steps"] == 2 * (patches // 3 + 1)
+    assert card["training"]["data"] == "set" and len(card["training"]["sha256"]) == 64
+    assert card["network"]["name"] == "mssjfl" and card["network"]["preset"] == "lite"
+
+
+def test_a_peer_leaves_the_skip_to_the_wrapper_if_that_has_one(prepared, tmp_path, monkeypatch):
+    out = tmp_path / "peer.safetensors"
+    for skip in ("details", "none"):
+        command = f"train --network dual_unet --data {prepared} --crop 16 --batch-size 2 --steps 1"
+        command += f" --skip {skip} --msi-bands 4 --out {out}"
+        monkeypatch.setattr(sys, "argv", ["s3rnet_lite", *command.split()])
+        assert main() == 0
+        assert training.load_checkpoint(out).network.global_skip == (skip == "none")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--epochs 2", "--epochs: expected --data too"),
+        ("--data {} --epochs 2 --steps 3", "--steps, --epochs: expected one of them, got 3 and 2"),
+        ("--network u2net --preset tiny", "--preset: expected paper or lite for u2net, got tiny"),
+        ("--data {} --scene samson --file x.mat", "--data, --scene: expected one of them"),
+        ("--file x.mat", "--scene, --file: expected both or neither"),
+        ("--data {} --msi-bands 3 --minutes 1", "--minutes: expected --state too"),
+    ],
+)
+def test_options_that_contradict_one_another_are_named(
+    options, message, prepared, tmp_path, monkeypatch, capsys
+):
+    command = f"s3rnet_lite train {options.format(prepared)} --out {tmp_path / 'a.safetensors'}"
+    monkeypatch.setattr(sys, "argv", command.split())
+    assert main() == 2 and message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from small_flight_lines import BANDS, PATCH, WAVELENGTHS, flight_line, prepare, write_line
 
 from s3rnet_lite import Degradation, __main__, scenes, sensors
+from s3rnet_lite.files import atomic
 from s3rnet_lite.training import dataset
 
 
@@ -42,6 +43,45 @@ def test_each_flight_line_fills_the_unit_range_by_itself_and_the_mask_does_not_c
         assert (line["offset"], line["offset"] + line["scale"]) == pytest.approx(
             (valid.min(), valid.max())
         )
+
+
+def test_percentiles_leave_out_a_glint_and_say_how_much_they_clip(tmp_path):
+    cubes = [flight_line(seed, 64, 64) for seed in range(3)]
+    for cube in cubes:
+        cube[3, 5, 7] = 32_000  # the others end at 10,000
+    sources = [write_line(tmp_path / f"line{i}.hdr", cube) for i, cube in enumerate(cubes)]
+    plain = prepare(tmp_path / "minmax", sources)
+    data = prepare(tmp_path / "percentile", sources, scaling="percentile")
+    assert data.card["settings"]["scaling"] == "percentile"
+    assert plain.card["settings"]["scaling"] == "minmax"
+    for part, stored in data.parts.items():
+        patches = iter(dataset.references(tmp_path / "percentile", part))
+        for line in stored:
+            cube = cubes[int(line["name"][-1])].astype(float)
+            step = (cube.max() - cube.min()) / 65535
+            low, high = np.percentile(cube, [0.1, 99.9])
+            limits = line["offset"], line["offset"] + line["scale"]
+            assert limits == pytest.approx((low, high), abs=2 * step)
+            outside = (cube < limits[0]) | (cube > limits[1])
+            assert 0 < line["clipped"] == pytest.approx(outside.mean(), abs=2e-4)
+            for row, column in line["corners"]:
+                window = slice(row, row + PATCH), slice(column, column + PATCH)
+                restored = next(patches).numpy() / 65535 * line["scale"] + line["offset"]
+                expected = np.clip(cube[:, *window], *limits)
+                assert np.abs(restored - expected).max() <= 0.501 * line["scale"] / 65535 + 1e-2
+    assert all(line["clipped"] == 0 for stored in plain.parts.values() for line in stored)
+
+
+def test_what_was_prepared_before_there_were_scalings_is_minmax(tmp_path):
+    sources = [write_line(tmp_path / f"line{i}.hdr", flight_line(i, 32, 32)) for i in range(3)]
+    prepare(tmp_path / "out", sources)
+    for path in (tmp_path / "out").rglob("*.json"):
+        content = json.loads(path.read_text())
+        assert content["settings"].pop("scaling") == "minmax"
+        path.write_text(json.dumps({k: v for k, v in content.items() if k != atomic.SEAL}))
+    assert prepare(tmp_path / "out", sources).card["settings"]["scaling"] == "minmax"
+    with pytest.raises(ValueError, match="scaling: was minmax, is percentile"):
+        prepare(tmp_path / "out", sources, scaling="percentile")
 
 
 def test_patches_with_a_pixel_without_data_are_left_out(lines, tmp_path):
@@ -172,6 +212,7 @@ def bad_files(tmp_path, lines):
     yield lines, {"patch": 30}, "patch: expected a multiple of 4"
     yield lines, {"patch": 128}, "expected at least one 128x128 patch"
     yield lines, {"workers": 0}, "workers"
+    yield lines, {"scaling": "median"}, "scaling: expected one of minmax, percentile, got 'median'"
     yield lines, {"keep_bands": "some"}, "keep_bands: expected 'paper' or 'all'"
     yield lines, {"keep_bands": "paper"}, "expected AVIRIS's 224 bands, got 12"
 
