@@ -225,7 +225,7 @@ def table(path: Path = FILE) -> str:
         f"{n:>22}" for n in ("pooled PSNR", "band-mean PSNR", "SAM")
     )
     lines = ["difference to the best classical method of each half: mean (worst)", head]
-    for row in summary(json.loads(Path(path).read_text())["rows"]):
+    for row in summary(json.loads(Path(path).read_text(encoding="utf-8"))["rows"]):
         cells = (f"{row[f'mean_{name}']:+.2f} ({row[f'worst_{name}']:+.2f})" for name in METRICS)
         name = f"{row['msi_bands']}, {row['method']}"
         lines.append(f"{name:<28}{row['halves']:>7}" + "".join(f"{cell:>22}" for cell in cells))

@@ -219,12 +219,13 @@ def load_comparable(checkpoints: list[Path]) -> list[FusionModel]:
 
 def _row_of(path: Path, model: FusionModel, test: Scene) -> dict:
     metadata = atomic.read_json(path.with_suffix(".json"))
+    training_facts, origin = (metadata.get(name) or {} for name in ("training", "provenance"))
     return {
         "checkpoint": path.name,
         "preset": metadata["network"]["preset"],
-        "seed": metadata["training"]["config"]["seed"],
+        "seed": training_facts.get("config", {}).get("seed"),  # not all that is stored says so
         **score_model(model, test),
-        "trained_seconds": metadata["provenance"]["wall_seconds"],
+        "trained_seconds": origin.get("wall_seconds"),
     }
 
 

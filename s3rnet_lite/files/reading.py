@@ -35,6 +35,18 @@ def naming(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def naming_pair(hsi: Path, msi: Path) -> Iterator[None]:
+    """Errors about the images x_h and x_m also name the files that they come from."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if str(hsi) in str(error) or str(msi) in str(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{hsi} as x_h, {msi} as x_m: {error}") from error
+
+
 def cut(array, axes: str, bands: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
     """A window (C', h, w) of anything that is sliced like an array; `axes` names its axes in order,
     HWC say.

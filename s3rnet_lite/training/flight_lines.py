@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ..files import extras
+from ..files import outliers
 from ..files.atomic import write_file
+from ..files.envi import data_file
 from ..files.formats import CubeFile, open_cube
 from ..sensing.indian_pines import PAPER_CHANNELS, paper_bands
 from ..sensing.scenes import simulate
@@ -52,7 +52,8 @@ class FileLine:
         self.wavelengths_nm = cube.wavelengths_nm[self._bands]
         self.fwhm_nm = _widths(cube)[self._bands]
         self.source = {
-            file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in _data_files(path)
+            file.name: [file.stat().st_size, file.stat().st_mtime_ns]
+            for file in _data_files(cube.path)
         }
 
     def reader(self) -> Reader:
@@ -132,20 +133,32 @@ def write_patches(
 
     Returns:
         `patches`, their number, and `scale`, `offset`, `corners` and `sha256` if there are any.
+
+    Raises:
+        ValueError: a single pixel takes the whole range (`files.outliers`, which also warns).
     """
-    lowest, highest, complete = np.inf, -np.inf, []
+    size = [windows[-1][axis].stop for axis in (0, 1)]
+    lowest, highest = (np.full(size, np.nan, np.float32) for _ in range(2))  # of each pixel
+    complete = []
     for rows, columns in windows:
         cube = read(rows, columns)
         bottom, top = cube.min(0), cube.max(0)  # NaN if any band is NaN
         valid = np.isfinite(bottom) & np.isfinite(top) & (bottom < top)
-        if valid.any():
-            lowest, highest = min(lowest, bottom[valid].min()), max(highest, top[valid].max())
+        lowest[rows, columns] = np.where(valid, bottom, np.nan)
+        highest[rows, columns] = np.where(valid, top, np.nan)
         if valid.all() and valid.shape == (patch, patch):
             complete.append((rows, columns))
         advance(1)
     if not complete:
         return {"patches": 0}
-    offset, scale = float(lowest), float(highest) - float(lowest)
+    outliers.check(
+        path.stem,
+        lowest,
+        highest,
+        lambda row, column: read(slice(row, row + 1), slice(column, column + 1))[:, 0, 0],
+    )
+    offset = float(np.nanmin(lowest))
+    scale = float(np.nanmax(highest)) - offset
     shape = (len(complete), len(cube), patch, patch)
     header = {"descr": "<u2", "fortran_order": False, "shape": shape}
 
@@ -194,10 +207,4 @@ def _widths(cube: CubeFile) -> np.ndarray:
 
 def _data_files(path: Path) -> list[Path]:
     """The files that an image consists of."""
-    if path.suffix.lower() != ".hdr":
-        return [path]
-    envi = extras.load("spectral.io.envi")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about capital letters in the names of fields
-        return [path, Path(envi.open(str(path)).filename)]
+    return [path, data_file(path)] if path.suffix.lower() == ".hdr" else [path]
