@@ -206,8 +206,12 @@ def load_comparable(checkpoints: list[Path]) -> list[FusionModel]:
     """Models of one degradation.
 
     Raises:
-        ValueError: they were trained with different ones.
+        ValueError: they were trained with different ones, or two have one name, by which their
+            scores are told apart.
     """
+    names = [path.name for path in checkpoints]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--checkpoint: expected files of different names, got {names}")
     models = [training.load_checkpoint(path) for path in checkpoints]
     if any(model.degrade.card() != models[0].degrade.card() for model in models):
         raise ValueError(

@@ -150,6 +150,8 @@ def _wavelengths(path: Path, header: dict, good_bands: np.ndarray) -> dict:
     """
     count = len(good_bands)
     centres = _numbers(path, header, "wavelength", count)
+    if not centres.any():
+        return {}  # a one-band image's, say
     nm = nanometres_per_unit(path, centres[centres > 0], header.get("wavelength units"))
     widths = _numbers(path, header, "fwhm", count) if "fwhm" in header else None
     dead = centres == 0

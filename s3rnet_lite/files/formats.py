@@ -105,8 +105,8 @@ def open_cube(
     are read whole and kept).
 
     Formats: ENVI `.hdr` (the data file lies beside it), GeoTIFF `.tif`, MATLAB `.mat` (5 and 7.3),
-    HDF5 `.h5`, `.hdf5`, `.he5` or netCDF 4 `.nc`, NumPy `.npy` or `.npz`. An array of two axes is
-    one band.
+    HDF5 `.h5`, `.hdf5`, `.he5` (PRISMA's two cubes as one, see `prisma`) or netCDF 4 `.nc`, NumPy
+    `.npy` or `.npz`. An array of two axes is one band.
 
     Args:
         variable: which array of a `.mat`, `.h5` or `.npz` file; needed only if several have three

@@ -25,6 +25,7 @@ def test_a_header_without_a_field_names_it(tmp_path, field):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"major_frame_offsets": "{0, 8}"}, "major frame offsets: expected none or 0"),
         ({"interleave": "bbq"}, "interleave: expected one of bsq, bil, bip, got 'bbq'"),
         ({"data_type": 7}, "data type: expected one of .*, got '7'"),
         ({"bands": 0}, "expected positive bands"),
