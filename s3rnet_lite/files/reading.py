@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ def naming(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ValueError(f"{path}: larger than the free memory ({error})") from error
     except Exception as error:
-        if type(error) is ValueError and str(path.with_suffix("")) in str(error):
+        name = re.escape(str(path.with_suffix("")))  # of the header and of what it describes
+        if type(error) is ValueError and re.search(rf"(^|\s){name}[.:]", str(error)):
             raise  # says it already
         raise ValueError(
             f"{path}: damaged, truncated or not what its ending says ({type(error).__name__}: "
