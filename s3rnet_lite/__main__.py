@@ -5,6 +5,7 @@ commands, and what each takes. All but `train` stand in the rooms whose work the
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import warnings
 from pathlib import Path
@@ -191,6 +192,8 @@ def main() -> int:
     """Run the command of `sys.argv`; 0, or 2 after an error, whose text goes to stderr, or 130
     after Ctrl-C and 143 after SIGTERM. Without a command, list the commands.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: never fail on a letter
     whole = whole_parser()
     arguments = whole.parse_args()
     if "run" not in arguments:

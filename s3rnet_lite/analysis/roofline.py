@@ -82,7 +82,7 @@ class Operation:
 def cards() -> dict[str, Card]:
     """The cards of `data/gpu_cards.csv` by name."""
     found = {}
-    with open(DATA_FOLDER / "gpu_cards.csv", newline="") as file:
+    with open(DATA_FOLDER / "gpu_cards.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             peaks = {
                 name: 1e12 * float(row[f"{name.lower()}_tflops"])

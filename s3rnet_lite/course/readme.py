@@ -146,7 +146,7 @@ def write() -> None:
     """Write figures/readme.png, the generated parts of README.md, and data/results/README.md."""
     drawn, metadata = picture.draw(), {"Software": None}
     atomic.write_file(FIGURE, lambda name: drawn.savefig(name, dpi=110, metadata=metadata))
-    text = FILE.read_text()
+    text = FILE.read_text(encoding="utf-8")
     for name, part in PARTS.items():
         begin, end = markers(name)
         before, rest = text.split(begin)

@@ -20,7 +20,7 @@ TRAINING_NOISE = {"none": "none", "35 dB": "35 dB", "random": "5–40 dB"}
 
 def read(name: str) -> dict:
     """A stored result, by its file's name in data/results/."""
-    return json.loads((RESULTS_FOLDER / name).read_text())
+    return json.loads((RESULTS_FOLDER / name).read_text(encoding="utf-8"))
 
 
 def title(network: str) -> str:

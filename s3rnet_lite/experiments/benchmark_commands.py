@@ -121,6 +121,8 @@ def complexity(arguments: argparse.Namespace) -> None:
     with torch.device("meta"):
         network = registry.build(arguments.network, arguments.preset, hsi_bands, msi_bands)
         small = size // network.scale
+        if size % network.scale:
+            raise ValueError(f"--size: expected a multiple of {network.scale}, got {size}")
         pair = torch.empty(1, hsi_bands, small, small), torch.empty(1, msi_bands, size, size)
     counted = complexity.count(network, *pair)
     memory = complexity.peak_memory(network, *pair) / 2**20

@@ -72,7 +72,10 @@ def compare(
 
 def stored(folder: Path = FOLDER) -> list[dict]:
     """Every stored run, in the order of `registry.NAMES`."""
-    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*bands_*.json"))]
+    runs = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*bands_*.json"))
+    ]
 
     def place(run: dict) -> tuple:
         number = registry.NAMES.index(run["network"])
@@ -110,7 +113,7 @@ def summarise(runs: list[dict], recipe_name: str, msi_bands: int) -> dict[str, d
 
 def table1() -> dict[str, dict]:
     """Table I as printed: network -> its title and numbers."""
-    with open(DATA_FOLDER / "table1.csv", newline="") as file:
+    with open(DATA_FOLDER / "table1.csv", newline="", encoding="utf-8") as file:
         rows = {row.pop("network"): row for row in csv.DictReader(file)}
     return {
         name: {key: value if key == "title" else float(value) for key, value in row.items()}

@@ -32,6 +32,7 @@ SCORES = ("psnr_pooled_scene_peak", "psnr_band_mean_scene_peak", "psnr_band_mean
 SCORES += ("sam_degrees", "ergas", "ssim", "uiqi", "q2n")
 # what is compared with the best classical method, and what is best of it
 METRICS = {SCORES[0]: max, SCORES[1]: max, "sam_degrees": min}
+METHODS = (*baselines.NAMES, "zero-shot", "lite", "adapt")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,12 @@ def both_ways(one: Scene, other: Scene) -> Iterator[Case]:
 def find(folder: Path) -> tuple[list[Scene], dict[str, str]]:
     """Indian Pines and the scenes of `scenes.PUBLIC` whose known files lie in a folder, and the
     checksums of the files.
+
+    Raises:
+        FileNotFoundError: no such folder.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
     found, checksums = [scenes.indian_pines()], {}
     for known in scenes.PUBLIC.values():
         paths = [folder] if known.kind == "tiles" else sorted(folder.glob("*"))
@@ -155,16 +161,22 @@ def run(folder: Path, out: Path = FILE, only: tuple[str, ...] = ()) -> dict:
     Args:
         folder: with the files of `scenes.PUBLIC`.
         only: methods; all if empty.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder or method; `out` holds something else.
     """
     torch.set_num_threads(1)
-    found, checksums = find(Path(folder))
+    if unknown := set(only) - set(METHODS):
+        raise ValueError(f"--method: expected some of {', '.join(METHODS)}, got {unknown.pop()!r}")
     content = atomic.resume(out) or {"rows": []}
+    if "rows" not in content:
+        raise ValueError(f"{out}: expected a file of earlier rows, got JSON without any")
+    found, checksums = find(Path(folder))
     done = {_identity(row) for row in content["rows"]}
     jobs = [
         (order, case, row, work)
         for case in cases(found)
         for order, (row, work) in enumerate(methods(case, found))
-        if not only or row["method"] in only
     ]
     for _, case, row, work in sorted(jobs, key=lambda job: job[0]):
         key = case.key | row
@@ -225,7 +237,7 @@ def table(path: Path = FILE) -> str:
         f"{n:>22}" for n in ("pooled PSNR", "band-mean PSNR", "SAM")
     )
     lines = ["difference to the best classical method of each half: mean (worst)", head]
-    for row in summary(json.loads(Path(path).read_text())["rows"]):
+    for row in summary(json.loads(Path(path).read_text(encoding="utf-8"))["rows"]):
         cells = (f"{row[f'mean_{name}']:+.2f} ({row[f'worst_{name}']:+.2f})" for name in METRICS)
         name = f"{row['msi_bands']}, {row['method']}"
         lines.append(f"{name:<28}{row['halves']:>7}" + "".join(f"{cell:>22}" for cell in cells))

@@ -221,8 +221,12 @@ def load_comparable(checkpoints: list[Path]) -> list[FusionModel]:
     """Models of one degradation.
 
     Raises:
-        ValueError: they were trained with different ones.
+        ValueError: they were trained with different ones, or two have one name, by which their
+            scores are told apart.
     """
+    names = [path.name for path in checkpoints]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--checkpoint: expected files of different names, got {names}")
     models = [training.load_checkpoint(path) for path in checkpoints]
     if any(model.degrade.card() != models[0].degrade.card() for model in models):
         raise ValueError(
@@ -234,12 +238,13 @@ def load_comparable(checkpoints: list[Path]) -> list[FusionModel]:
 
 def _row_of(path: Path, model: FusionModel, test: Scene) -> dict:
     metadata = atomic.read_json(path.with_suffix(".json"))
+    training_facts, origin = (metadata.get(name) or {} for name in ("training", "provenance"))
     return {
         "checkpoint": path.name,
         "preset": metadata["network"]["preset"],
-        "seed": metadata["training"]["config"]["seed"],
+        "seed": training_facts.get("config", {}).get("seed"),  # not all that is stored says so
         **score_model(model, test),
-        "trained_seconds": metadata["provenance"]["wall_seconds"],
+        "trained_seconds": origin.get("wall_seconds"),
     }
 
 

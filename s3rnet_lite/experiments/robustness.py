@@ -185,7 +185,9 @@ def run_all(
 
 def stored(folder: Path = FOLDER) -> list[dict]:
     """Every stored run, in the order of `registry.NAMES`."""
-    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*_seed*.json"))]
+    rows = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*_seed*.json"))
+    ]
     noises = list(TRAINING_NOISE)
 
     def place(row: dict) -> tuple:

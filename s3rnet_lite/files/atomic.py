@@ -23,6 +23,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+UTF_8 = "utf-8", "backslashreplace"
 CHECKSUM = "sha256"
 SEAL = "sha256_of_content"  # of everything else in a JSON object
 DESCRIBING = (".hdr", ".json")  # what describes a file of the same name
@@ -73,13 +74,19 @@ def check_digest(path: str | Path, tensors: dict[str, torch.Tensor], expected: s
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write JSON, one item a line."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON, one item a line; NaN and infinity, which JSON does not have, become null."""
+    write_text(path, json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n")
+
+
+def plain(content):
+    """Numbers, texts, lists and dictionaries as JSON will give them back."""
+    text = json.dumps(content)
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def write_sealed(path: str | Path, content: dict) -> None:
     """Write JSON with a checksum of what it says."""
-    content = json.loads(json.dumps(content))  # as it will be read
+    content = plain(content)
     write_json(path, content | {SEAL: seal(content)})
 
 
@@ -126,8 +133,10 @@ def check_seal(path: str | Path, content: dict) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text in UTF-8."""
-    write_file(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    """Write a text in UTF-8; half characters, as names of files have them that are not in the
+    user's encoding, are spelled out.
+    """
+    write_file(path, lambda temporary: Path(temporary).write_bytes(text.encode(*UTF_8)))
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:

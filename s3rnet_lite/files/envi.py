@@ -42,7 +42,7 @@ def read_envi(path: Path, given, variable: str | None, order: str | None = None)
     if "header offset" in header:
         offset = int(_numbers(path, header, "header offset", 1)[0])
     axes = INTERLEAVES[header["interleave"].lower()]
-    data = _data_file(path)
+    data = data_file(path)
     _check_size(path, data, offset, shape, dtype)
     stored = tuple(dict(zip("CHW", shape, strict=True))[axis] for axis in axes)
     found = {
@@ -78,8 +78,11 @@ def read_header(path: Path) -> dict:
     with tempfile.TemporaryDirectory() as folder, naming(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about capital letters in the names of fields
         clean = Path(folder, "clean.hdr")
-        clean.write_text(text)
-        header = envi.read_envi_header(str(clean))
+        clean.write_text(to_ascii(text), encoding="ascii")  # spectral reads in the user's encoding
+        header = {
+            name: from_ascii(value) if isinstance(value, str) else list(map(from_ascii, value))
+            for name, value in envi.read_envi_header(str(clean)).items()
+        }
     if "wavelengths" in header and "wavelength" not in header:
         header["wavelength"] = header["wavelengths"]
         warnings.warn(f"{path}: read the field 'wavelengths' as 'wavelength'", stacklevel=4)
@@ -98,7 +101,29 @@ def read_header(path: Path) -> dict:
             )
     if "spectral library" in str(header.get("file type", "")).lower():
         raise ValueError(f"{path}: expected an image, got a spectral library")
+    for name in ("major frame offsets", "minor frame offsets"):
+        if re.search("[1-9]", str(header.get(name, ""))):
+            raise ValueError(f"{path}: {name}: expected none or 0, got {header[name]}")
     return header
+
+
+def to_ascii(text: str) -> str:
+    """Other characters as &#181; and the like."""
+    return text.encode("ascii", "xmlcharrefreplace").decode()
+
+
+def from_ascii(text: str) -> str:
+    """Undo `to_ascii`."""
+    return re.sub(r"&#(\d{1,6});", lambda found: chr(int(found[1])), text)
+
+
+def write_header(path: Path, header: dict) -> None:
+    """Write the fields of an image's header, in UTF-8."""
+    envi = extras.load("spectral.io.envi")
+    envi.write_envi_header(
+        str(path), {k: to_ascii(v) if isinstance(v, str) else v for k, v in header.items()}
+    )
+    path.write_text(from_ascii(path.read_text(encoding="ascii")), encoding="utf-8")
 
 
 def _type(path: Path, header: dict) -> np.dtype:
@@ -125,6 +150,8 @@ def _wavelengths(path: Path, header: dict, good_bands: np.ndarray) -> dict:
     """
     count = len(good_bands)
     centres = _numbers(path, header, "wavelength", count)
+    if not centres.any():
+        return {}  # a one-band image's, say
     nm = nanometres_per_unit(path, centres[centres > 0], header.get("wavelength units"))
     widths = _numbers(path, header, "fwhm", count) if "fwhm" in header else None
     dead = centres == 0
@@ -162,7 +189,7 @@ def _gains(path: Path, header: dict, count: int) -> dict:
     return found
 
 
-def _data_file(path: Path) -> Path:
+def data_file(path: Path) -> Path:
     """Beside the header: its name without ending or with one of `DATA_ENDINGS`, else the only other
     file of that name.
     """

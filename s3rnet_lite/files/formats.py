@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from . import extras, outputs, readers, reading
-from .envi import find_header
+from .envi import find_header, read_header, write_header
 
 ENVI_LAYOUT = {
     "header offset": "0",
@@ -105,8 +105,8 @@ def open_cube(
     are read whole and kept).
 
     Formats: ENVI `.hdr` (the data file lies beside it), GeoTIFF `.tif`, MATLAB `.mat` (5 and 7.3),
-    HDF5 `.h5`, `.hdf5`, `.he5` or netCDF 4 `.nc`, NumPy `.npy` or `.npz`. An array of two axes is
-    one band.
+    HDF5 `.h5`, `.hdf5`, `.he5` (PRISMA's two cubes as one, see `prisma`) or netCDF 4 `.nc`, NumPy
+    `.npy` or `.npz`. An array of two axes is one band.
 
     Args:
         variable: which array of a `.mat`, `.h5` or `.npz` file; needed only if several have three
@@ -211,14 +211,12 @@ def create_cube(
         raise ValueError(
             f"{path}: its name belongs to the data file {path.with_suffix('')}; choose another"
         )
-    envi = extras.load("spectral.io.envi")
-
     header = dict(zip(("bands", "lines", "samples"), shape, strict=True))
     header |= ENVI_LAYOUT | _envi_georeference(georeference or {})
     for name, values in (("wavelength", wavelengths_nm), ("fwhm", fwhm_nm)):
         if values is not None:
             header |= {"wavelength units": "Nanometers", name: [float(value) for value in values]}
-    envi.write_envi_header(str(path), header)
+    write_header(path, header)
     return outputs.reserved(path.with_suffix(".img"), np.memmap, "<f4", shape=tuple(shape))
 
 
@@ -235,9 +233,7 @@ def reopen_cube(path: str | Path) -> np.memmap:
         if array.dtype == np.float32:
             return array
     if path.suffix == ".hdr":
-        envi = extras.load("spectral.io.envi")
-
-        header = envi.read_envi_header(str(path))
+        header = read_header(path)
         if path.with_suffix(".img").exists() and ENVI_LAYOUT.items() <= header.items():
             return np.memmap(path.with_suffix(".img"), "<f4", "r+", shape=shape)
     raise ValueError(

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import extras
+from . import extras, prisma
 from .reading import cut, naming, nanometres_per_unit, no_variable
 
 FEW_BANDS = 12  # an axis as short as this is probably that of the bands
 # of an image of one band: pixels, and times the shorter side
-LEAST_SIDE, LONGEST_SIDES = 8, 20
+LEAST_SIDE, DOUBTFUL_SIDES, LONGEST_SIDES = 8, 4, 20
+MOST_BANDS = 512
 
 
 def read_npy(path: Path, given, variable: str | None, order: str | None = None) -> dict:
@@ -69,6 +70,11 @@ def read_mat(path: Path, given, variable: str | None, order: str | None = None) 
         return read_hdf5(path, given, variable, order, reverse=True)
     with naming(path):
         arrays = dict(_fields(loadmat(path, appendmat=False)))
+    return _read_arrays(path, arrays, given, variable, order)
+
+
+def _read_arrays(path: Path, arrays: dict, given, variable: str | None, order: str | None) -> dict:
+    """Those of a MATLAB file, read already."""
     _unfold(arrays)
     name, axes, found = _find_image(path, arrays, given, variable, "HWC", order)
     return found | {"_cut": partial(cut, as_cube(arrays[name]), axes)}
@@ -117,6 +123,13 @@ def read_hdf5(
     with file:
         with naming(path):
             file.visititems(note)
+        if variable is None and (cubes := prisma.find(datasets)):
+            return prisma.read(path, datasets, cubes)
+        if variable not in datasets and variable is not None:
+            variable = variable.replace(".", "/")  # MATLAB's name of a field
+        if reverse and {"nRow", "nCol"} <= datasets.keys():
+            arrays = {name: item[()].T for name, item in datasets.items()}
+            return _read_arrays(path, arrays, given, variable, order)
         name, axes, found = _find_image(path, datasets, given, variable, "HWC", order, reverse)
         attributes = datasets[name].attrs
         # as netCDF names them, and as the reflectance files of NEON do, whose factor divides
@@ -209,6 +222,12 @@ def _find_image(
     if one_band:
         axes = "CWH" if reverse else "CHW"
         direction = 1
+        if max(lengths) > DOUBTFUL_SIDES * min(lengths[1:]):
+            warnings.warn(
+                f"{path}: read {lengths[1:]} as an image of one band; reshape it if it is a "
+                "matrix of bands and pixels",
+                stacklevel=4,
+            )
     elif order is not None:
         axes = order
     else:
@@ -241,7 +260,9 @@ def _doubtful(lengths: tuple[int, ...], bands: int) -> bool:
     own, others = lengths[bands], [length for axis, length in enumerate(lengths) if axis != bands]
     extreme = own < min(others) or own > max(others)
     few = own > FEW_BANDS >= min(others) and max(others) >= 4 * min(others)
-    return 0 not in lengths and (not extreme or few)
+    # (rows, columns, bands) as most programs for NumPy have it
+    bands_last = bands == 0 and FEW_BANDS < own < lengths[1] < lengths[2] <= MOST_BANDS
+    return 0 not in lengths and (not extreme or few or bands_last)
 
 
 def _find_wavelengths(

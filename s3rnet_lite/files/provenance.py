@@ -48,7 +48,10 @@ def stored(pattern: str) -> list[dict]:
     """What lies in `data/results/` under names like this ("gpu_timing_*.json", say); one empty
     dictionary if nothing does.
     """
-    return [json.loads(path.read_text()) for path in sorted(RESULTS_FOLDER.glob(pattern))] or [{}]
+    return [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(RESULTS_FOLDER.glob(pattern))
+    ] or [{}]
 
 
 def origin(result: dict) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +28,25 @@ def naming(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ValueError(f"{path}: larger than the free memory ({error})") from error
     except Exception as error:
-        if type(error) is ValueError and str(path.with_suffix("")) in str(error):
+        name = re.escape(str(path.with_suffix("")))  # of the header and of what it describes
+        if type(error) is ValueError and re.search(rf"(^|\s){name}[.:]", str(error)):
             raise  # says it already
         raise ValueError(
             f"{path}: damaged, truncated or not what its ending says ({type(error).__name__}: "
             f"{error})"
         ) from error
+
+
+@contextmanager
+def naming_pair(hsi: Path, msi: Path) -> Iterator[None]:
+    """Errors about the images x_h and x_m also name the files that they come from."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if str(hsi) in str(error) or str(msi) in str(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{hsi} as x_h, {msi} as x_m: {error}") from error
 
 
 def cut(array, axes: str, bands: np.ndarray, rows: slice, columns: slice) -> np.ndarray:

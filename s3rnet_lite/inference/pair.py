@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import metrics
+from ..files import outliers
 from ..sensing.degradation import Degradation, add_noise, gaussian_psf
 from . import calibration
 from .calibration import Alignment, Response
@@ -16,6 +17,7 @@ from .calibration import Alignment, Response
 LARGEST_SHIFT = 0.5  # HR pixels, along an axis; half a pixel costs more than any choice of method
 LEAST_CORRELATION = 0.4  # squared; the tests have other places below 0.3, one place above 0.7
 HELD_OUT_SHARE = 0.25
+LEAST_SIDE = 3  # LR pixels; of fewer, no alignment can be found
 
 Window = tuple[slice, slice]  # rows and columns
 
@@ -83,6 +85,12 @@ def calibrate(
         TypeError, ValueError: see `adaptation.adapt`.
     """
     scale = calibration.find_scale(x_h, x_m, scale)
+    for name, x in (("x_h", x_h), ("x_m", x_m)):
+        extremes = x.amin(0).numpy(), x.amax(0).numpy()
+        outliers.check(name, *extremes, lambda row, column, x=x: x[:, row, column].numpy())
+    if min(x_h.shape[1:]) < LEAST_SIDE:
+        size = " x ".join(map(str, x_h.shape[1:]))
+        raise ValueError(f"x_h: expected at least {LEAST_SIDE} pixels a side, got {size}")
     train, held_out, too_small = None, None, ""
     try:
         train, held_out = split(x_h.shape[1], x_h.shape[2], scale)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from .. import training
-from ..files import atomic, formats
+from ..files import atomic, formats, reading
 from ..files.outputs import Output
 from ..sensing import sensors
 from ..sensing.scene import rgb
@@ -69,9 +69,10 @@ def run(
     )
     x_h, x_m = (torch.from_numpy(file.read(bands=file.good_bands)) for file in (hsi_file, msi_file))
     response = None if srf is None else sensors.read_srf(srf, len(x_m), len(x_h), wavelengths, fwhm)
-    found = adaptation.adapt(
-        x_h, x_m, srf=response, psf_sigma=psf_sigma, config=config, progress=progress
-    )
+    with reading.naming_pair(hsi_file.path, msi_file.path):
+        found = adaptation.adapt(
+            x_h, x_m, srf=response, psf_sigma=psf_sigma, config=config, progress=progress
+        )
 
     names = {"hsi": str(hsi_file.path), "msi": str(msi_file.path)}
     with atomic.together(out.parent) as folder:

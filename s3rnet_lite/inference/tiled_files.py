@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..files.atomic import publish, read_json, write_array, write_sealed
 from ..files.formats import CubeFile, create_cube, reopen_cube
 from ..files.outputs import Output
-from ..files.reading import naming
+from ..files.reading import naming, naming_pair
 from ..training.fusion import FusionModel, Known
 from . import tiling
 from .tiling import Span
@@ -47,7 +47,8 @@ def fuse(
 
     The image grows in the folder `path` + ".partial" and moves to `path` at the end. After a kill,
     the same call goes on: the pixels of a tile are first stored in full (renamed into place), then
-    copied into the image, so that a copy broken off is done again, and none is added twice.
+    copied into the image, so that a copy broken off is done again, and none is added twice. The
+    name of a stored tile has its checksum, and the sum of all that the image then holds.
 
     Args:
         path: .npy, or .hdr for ENVI.
@@ -69,12 +70,14 @@ def fuse(
     image, notes = folder / f"image{path.suffix}", folder / "progress.json"
     x_h, x_m = _PhysicalCube(hsi, scale, offset), _PhysicalCube(msi, scale, offset)
     with torch.inference_mode(), tiling.evaluating(model):
-        job = tiling.Job(model, x_h, x_m, tile, overlap, guard)
+        with naming_pair(hsi.path, msi.path):
+            job = tiling.Job(model, x_h, x_m, tile, overlap, guard)
         settings = {**job.settings, "scale": scale, "offset": offset}
         bar = tqdm(total=job.steps, disable=not progress, unit="tile")
         with alone(folder), bar:
             if notes.exists():
-                moments, done = _resume(read_json(notes), settings, folder, image, job.tiles)
+                moments = _read_notes(notes, settings, folder)
+                done, total = _resume(folder, image, job.tiles)
                 bar.update(job.steps - len(job.tiles) + done)
             else:
                 for part in (*images(folder), *folder.glob("tile_*.npy")):
@@ -86,7 +89,7 @@ def fuse(
                     x_h.good(hsi.fwhm_nm),
                     msi.georeference,
                 )
-                moments, done = job.moments(bar), 0
+                moments, done, total = job.moments(bar), 0, 0
                 write_sealed(
                     notes,
                     {
@@ -94,19 +97,15 @@ def fuse(
                         "moments": None if moments is None else moments.tolist(),
                     },
                 )
-            for index, rows, columns, y in job.parts(moments, done, bar):
+            for index, rows, columns, y in _named(job.parts(moments, done, bar), hsi, msi):
                 weight = rows.weight[:, None] * columns.weight
                 y = (y * (scale * weight) + offset * weight).numpy()
-                for plane, old in zip(y, _planes(image, rows, columns), strict=True):
+                before = _planes(image, rows.written, columns.written)
+                for plane, old in zip(y, before, strict=True):
                     plane += old
-                if not np.isfinite(y).all():
-                    raise ValueError(
-                        f"{path}: expected finite numbers, got others in the tile of rows "
-                        f"{rows.written.start}:{rows.written.stop}, columns "
-                        f"{columns.written.start}:{columns.written.stop}; look there in "
-                        f"{hsi.path} and {msi.path}"
-                    )
-                write_array(folder / f"tile_{index}_{zlib.crc32(y):08x}.npy", y)
+                    total += _sum(plane) - _sum(old)
+                name = f"tile_{index}_{zlib.crc32(y):08x}_{total % 2**64:016x}.npy"
+                write_array(folder / name, y)
                 _copy(y, image, rows, columns)
                 del y
                 for copied in folder.glob(f"tile_{index - 1}_*.npy"):
@@ -163,13 +162,21 @@ class _PhysicalCube:
         return None if values is None else values[self.file.good_bands]
 
 
-def _resume(
-    notes: dict, settings: dict, folder: Path, image: Path, tiles: list
-) -> tuple[torch.Tensor | None, int]:
-    """The attention's sums, and how many tiles are done once the last one stored is copied
-    again.
-    """
-    before = notes["settings"]
+def _named(parts: Iterator, hsi: CubeFile, msi: CubeFile) -> Iterator:
+    """`parts`, whose errors name the files."""
+    with naming_pair(hsi.path, msi.path):
+        yield from parts
+
+
+def _sum(numbers: np.ndarray) -> int:
+    """Of float32 numbers taken as integers: one flipped bit changes it."""
+    return int(np.ascontiguousarray(numbers).view(np.uint32).sum(dtype=np.uint64))
+
+
+def _read_notes(notes: Path, settings: dict, folder: Path) -> torch.Tensor | None:
+    """The attention's sums of a run with the same settings."""
+    stored = read_json(notes)
+    before, moments = stored["settings"], stored["moments"]
     changed = ", ".join(
         f"{name} was {before.get(name)}, is {value}"
         for name, value in settings.items()
@@ -180,35 +187,42 @@ def _resume(
             f"{folder}: holds an unfinished fusion of another kind ({changed}); repeat its "
             "command, or delete the folder"
         )
-    moments = (
-        None if notes["moments"] is None else torch.tensor(notes["moments"], dtype=torch.float64)
-    )
+    return None if moments is None else torch.tensor(moments, dtype=torch.float64)
+
+
+def _resume(folder: Path, image: Path, tiles: list) -> tuple[int, int]:
+    """How many tiles are done once the last one stored is copied again, and the sum of the image
+    then.
+    """
     stored = {int(file.stem.split("_")[1]): file for file in folder.glob("tile_*.npy")}
-    if not stored:
-        return moments, 0
-    last = max(stored)
-    with naming(stored[last]):
-        y = np.load(stored[last])
-        found = f"{zlib.crc32(y):08x}"
-    if y.dtype != np.float32 or found != stored[last].stem.split("_")[2]:
-        raise ValueError(f"{stored[last]}: damaged; delete the folder to begin anew")
-    _copy(y, image, *tiles[last])
-    return moments, last + 1
+    done, expected = 0, f"{0:016x}"
+    if stored:
+        last = max(stored)
+        with naming(stored[last]):
+            y = np.load(stored[last])
+            _, _, checksum, expected = stored[last].stem.split("_")
+            found = f"{zlib.crc32(y):08x}"
+        if y.dtype != np.float32 or found != checksum:
+            raise ValueError(f"{stored[last]}: damaged; delete the folder to begin anew")
+        _copy(y, image, *tiles[last])
+        done = last + 1
+    total = sum(_sum(plane) for plane in _planes(image, slice(None), slice(None)))
+    if f"{total % 2**64:016x}" != expected:
+        raise ValueError(f"{image}: damaged; delete the folder to begin anew")
+    return done, total
 
 
 def _copy(y: np.ndarray, image: Path, rows: Span, columns: Span) -> None:
-    for new, plane in zip(y, _planes(image, rows, columns), strict=True):
+    for new, plane in zip(y, _planes(image, rows.written, columns.written), strict=True):
         plane[:] = new
 
 
-def _planes(image: Path, rows: Span, columns: Span) -> Iterator[np.ndarray]:
-    """The tile's pixels in the file, band by band, each mapped for itself: what is mapped counts as
+def _planes(image: Path, rows: slice, columns: slice) -> Iterator[np.ndarray]:
+    """A window of the file, band by band, each mapped for itself: what is mapped counts as
     memory, and more than is touched.
     """
     cube = reopen_cube(image)
     count, height, width = cube.shape
     for band in range(count):
         start = cube.offset + band * height * width * cube.itemsize
-        yield np.memmap(cube.filename, cube.dtype, "r+", start, (height, width))[
-            rows.written, columns.written
-        ]
+        yield np.memmap(cube.filename, cube.dtype, "r+", start, (height, width))[rows, columns]

@@ -138,10 +138,12 @@ def scan(name: str, x, trained_on: float, windows: list[tuple[slice, slice]]) ->
         any_data |= not np.isnan(window).any(axis=0).all()
         largest = np.fmax.reduce(np.abs(window), axis=None)  # passes over NaN
         if largest > PLAUSIBLE * trained_on:
+            place = np.unravel_index(np.nanargmax(np.abs(window)), window.shape)
+            band, row, column = (place[0], rows.start + place[1], columns.start + place[2])
             raise ValueError(
                 f"{name}: expected floating-point values as the model was trained on, in [0, 1] or "
-                f"to about {trained_on:.2g}, "
-                f"got {largest:g}; scale first (--scale, --offset)"
+                f"to about {trained_on:.2g}, got {largest:g} in band {band}, row {row}, column "
+                f"{column} (from 0); scale first (--scale, --offset), or correct that pixel"
             )
     if not any_data:
         raise ValueError(f"{name}: expected pixels with data in all bands, got NaN in every pixel")

@@ -67,7 +67,8 @@ def fuse(
 
     Raises:
         TypeError, ValueError: inputs that do not belong together, infinite or far from [0, 1], or
-            without any pixel with data; a tile or an overlap that is no multiple of the scale.
+            without any pixel with data; a tile or an overlap that is no multiple of the scale; an
+            image that comes out infinite or NaN where there are data.
     """
     with torch.inference_mode(), evaluating(model):
         job = Job(model, x_h, x_m, tile, overlap, guard)
@@ -240,6 +241,12 @@ class Job:
         if self.known is not None and model.denoiser is not None:
             measured = self._inputs(rows.seen, columns.seen, measured=True)[0]
         y = model.fuse_clean(x_h, x_m, self.known, measured)[0][written].cpu()
+        if not y.isfinite().all():
+            raise ValueError(
+                "expected a finite fused image, got other numbers in the tile of rows "
+                f"{rows.written.start}:{rows.written.stop}, columns "
+                f"{columns.written.start}:{columns.written.stop}"
+            )
         return y.masked_fill(missing[written], math.nan) if missing.any() else y
 
 

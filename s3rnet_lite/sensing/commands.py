@@ -30,7 +30,10 @@ def check_scene(arguments: argparse.Namespace) -> None:
     from . import repair
 
     numbers, variable = repair.read(arguments.file, arguments.variable)
-    print(repair.verdict(numbers))
+    try:
+        print(repair.verdict(numbers))
+    except ValueError as error:
+        raise ValueError(f"{arguments.file}: {error}") from error
     if arguments.out:
         repair.write(arguments.out, repair.undo_newline_damage(numbers), variable)
         print(f"Wrote {arguments.out}")

@@ -48,7 +48,7 @@ def indian_pines(repaired: bool = True) -> Scene:
     Raises:
         FileNotFoundError: neither place has the file.
     """
-    with open(DATA_FOLDER / "indian_pines_bands.csv", newline="") as file:
+    with open(DATA_FOLDER / "indian_pines_bands.csv", newline="", encoding="utf-8") as file:
         table = [row for row in csv.DictReader(file) if row["in_s3rnet_172"] == "1"]
     bands = [int(row["index"]) for row in table]
     path = _indian_pines_file("Indian_pines_corrected.npy")
@@ -82,7 +82,7 @@ def paper_bands() -> tuple[torch.Tensor, torch.Tensor]:
     (`data/indian_pines_bands.csv`). Channels 33 and 97
     did not work then: theirs continue the regular steps of their spectrometers.
     """
-    with open(DATA_FOLDER / "indian_pines_bands.csv", newline="") as file:
+    with open(DATA_FOLDER / "indian_pines_bands.csv", newline="", encoding="utf-8") as file:
         known = {
             int(row["aviris_channel"]): (float(row["centre_nm"]), float(row["fwhm_nm"]))
             for row in csv.DictReader(file)

@@ -108,12 +108,26 @@ def undo_newline_damage(numbers: np.ndarray) -> np.ndarray:
     Args:
         numbers: (H, W, B) uint16 with all bands of the scene.
 
+    Raises:
+        ValueError: too few different pixels to predict a band from the others.
+
     Returns:
         (H, W, B) uint16; unchanged if some high byte is 0x0D, because then the file is sound, or if
         none is suspect. Band 0 stays as stored.
     """
     if not is_damaged(numbers):
         return numbers
+    try:
+        return _undo(numbers)
+    except np.linalg.LinAlgError as error:
+        size = " x ".join(map(str, numbers.shape))
+        raise ValueError(
+            f"expected a whole scene, got {size} numbers, too few to compare"
+        ) from error
+
+
+def _undo(numbers: np.ndarray) -> np.ndarray:
+    """`undo_newline_damage` of a damaged scene."""
     high = numbers >> 8
     suspect = (high == LINE_FEED).reshape(-1, numbers.shape[-1])
     stored = numbers.reshape(suspect.shape).astype(np.float64)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..files import outliers
 from ..files.formats import CubeFile, open_cube
 from .indian_pines import RADIANCE_UNIT, indian_pines, paper_bands
 from .public import PUBLIC
@@ -63,7 +64,8 @@ def load(
     Raises:
         FileNotFoundError, ValueError: as `formats.open_cube` and `formats.CubeFile.read`; no
             wavelengths in file or argument; values that do not fit the bands; no valid pixel in the
-            window, or only one value.
+            window, only one value, or a pixel so far from all others that they would lose their
+            precision (`files.outliers`, which also warns).
     """
     file = open_cube(path, variable, wavelengths_nm, order)
     centres, widths = _centres_and_widths(file, fwhm_nm)
@@ -126,7 +128,7 @@ def _scene(
     if not valid.any():
         expected = f"data in all of its {len(bands)} bands"
         raise ValueError(f"{path}: no pixel of the window has {expected}")
-    low, high = _to_unit_range(cube, valid)
+    low, high = _to_unit_range(path, cube, valid)
     if low == high:
         raise ValueError(f"{path}: expected an image, got {low} everywhere")
     return Scene(
@@ -165,11 +167,12 @@ def _centres_and_widths(file: CubeFile, fwhm_nm) -> tuple[np.ndarray, np.ndarray
     return centres, widths
 
 
-def _to_unit_range(cube: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+def _to_unit_range(path: str | Path, cube: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
     """Take the valid pixels of a cube min-max to [0, 1], others to 0, in place; the two limits."""
-    if not valid.all():
-        cube[:, ~valid] = np.nan  # which fmin and fmax pass over
-    low, high = float(np.fmin.reduce(cube, axis=None)), float(np.fmax.reduce(cube, axis=None))
+    cube[:, ~valid] = np.nan
+    lowest, highest = cube.min(0), cube.max(0)
+    outliers.check(str(path), lowest, highest, lambda row, column: cube[:, row, column])
+    low, high = float(np.nanmin(lowest)), float(np.nanmax(highest))
     if low < high:
         cube -= np.float32(low)
         cube /= np.float32(high - low)

@@ -56,7 +56,7 @@ class Coverage:
 def _responses(sensor: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """A measured table of `data/`: band name -> (wavelengths in nm, relative response 0 to 1)."""
     rows: dict[str, tuple[list[float], list[float]]] = {}
-    with open(DATA_FOLDER / f"{sensor}_response.csv", newline="") as file:
+    with open(DATA_FOLDER / f"{sensor}_response.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             nanometres, response = rows.setdefault(row["band"], ([], []))
             nanometres.append(float(row["wavelength_nm"]))
@@ -194,7 +194,11 @@ def read_srf(
             f"srf: expected {' or '.join(SENSORS)}, or a .csv or .npy file, got {source!r}"
         )
     try:
-        numbers = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
+        numbers = (
+            np.load(path)
+            if path.suffix == ".npy"
+            else np.loadtxt(path, delimiter=",", encoding="utf-8-sig")
+        )
         srf = np.atleast_2d(numbers).astype(np.float64)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: cannot be read as numbers ({error})") from error

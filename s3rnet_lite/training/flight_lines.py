@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ..files import extras
+from ..files import outliers
 from ..files.atomic import write_file
+from ..files.envi import data_file
 from ..files.formats import CubeFile, open_cube
 from ..sensing.indian_pines import PAPER_CHANNELS, paper_bands
 from ..sensing.scenes import simulate
@@ -57,7 +57,8 @@ class FileLine:
         self.wavelengths_nm = cube.wavelengths_nm[self._bands]
         self.fwhm_nm = _widths(cube)[self._bands]
         self.source = {
-            file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in data_files(path)
+            file.name: [file.stat().st_size, file.stat().st_mtime_ns]
+            for file in data_files(cube.path)
         }
 
     def reader(self) -> Reader:
@@ -139,10 +140,18 @@ def write_patches(
     Returns:
         `patches`, their number, and `scale`, `offset`, `clipped` (the share of numbers in these
         patches outside the range, which became 0 or 1), `corners` and `sha256` if there are any.
+
+    Raises:
+        ValueError: a single pixel takes the whole range (`files.outliers`, which also warns).
     """
-    limits, complete = _survey(read, windows, settings["patch"], advance)
+    lowest, highest, complete = _survey(read, windows, settings["patch"], advance)
     if not complete:
         return {"patches": 0}
+    extremes = lowest, highest, lambda row, column: _pixel(read, row, column)
+    # percentiles pass over an outlier, unless their histogram has one bin for all others
+    usual = settings["scaling"] == "minmax"
+    outliers.check(path.stem, *extremes, outliers.SUSPECT if usual else outliers.LOST)
+    limits = float(np.nanmin(lowest)), float(np.nanmax(highest))
     if settings["scaling"] != "minmax":
         percentiles = SCALINGS[settings["scaling"]]
         limits = _percentiles(read, windows, limits, percentiles, advance)
@@ -167,18 +176,26 @@ def write_patches(
 
 def _survey(
     read: Reader, windows: list[Window], patch: int, advance: Callable[[int], object]
-) -> tuple[tuple[float, float], list[Window]]:
-    """The least and the largest number with data, and the windows with data everywhere."""
-    lowest, highest, complete = np.inf, -np.inf, []
+) -> tuple[np.ndarray, np.ndarray, list[Window]]:
+    """Each pixel's least and largest number (H, W), NaN without data, and the windows with data
+    everywhere.
+    """
+    size = [windows[-1][axis].stop for axis in (0, 1)]
+    lowest, highest = (np.full(size, np.nan, np.float32) for _ in range(2))
+    complete = []
     for rows, columns in windows:
-        cube = read(rows, columns)
-        bottom, top, valid = _extremes(cube)
-        if valid.any():
-            lowest, highest = min(lowest, bottom[valid].min()), max(highest, top[valid].max())
+        bottom, top, valid = _extremes(read(rows, columns))
+        lowest[rows, columns] = np.where(valid, bottom, np.nan)
+        highest[rows, columns] = np.where(valid, top, np.nan)
         if valid.all() and valid.shape == (patch, patch):
             complete.append((rows, columns))
         advance(1)
-    return (float(lowest), float(highest)), complete
+    return lowest, highest, complete
+
+
+def _pixel(read: Reader, row: int, column: int) -> np.ndarray:
+    """Its spectrum."""
+    return read(slice(row, row + 1), slice(column, column + 1))[:, 0, 0]
 
 
 def _write(
@@ -262,10 +279,4 @@ def _widths(cube: CubeFile) -> np.ndarray:
 
 def data_files(path: Path) -> list[Path]:
     """The files that an image consists of."""
-    if path.suffix.lower() != ".hdr":
-        return [path]
-    envi = extras.load("spectral.io.envi")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about capital letters in the names of fields
-        return [path, Path(envi.open(str(path)).filename)]
+    return [path, data_file(path)] if path.suffix.lower() == ".hdr" else [path]

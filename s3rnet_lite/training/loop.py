@@ -74,7 +74,7 @@ def fit(
         ValueError: a crop that does not fit, a batch that cannot be shared out, or a state file of
             another run.
         FloatingPointError: the loss is not finite; found at most `callbacks.READ_LOSS_EVERY` steps
-            later.
+            later. Or a validated image is not.
         KeyboardInterrupt: Ctrl-C, or SIGTERM, after the step at hand and after the state file.
     """
     check_devices(config, devices, num_nodes)

@@ -18,10 +18,18 @@ from .fusion import FusionModel
 def validate(model: FusionModel, scenes: Scene | list[Scene]) -> dict:
     """Metrics on whole scenes without noise, and the mean of each gate if the network has an SSAWB
     (else None); means over the scenes.
+
+    Raises:
+        FloatingPointError: an image is not finite.
     """
     rows = []
     for scene in [scenes] if isinstance(scenes, Scene) else scenes:
         y_hat, gates = predict(model, scene)
+        if not y_hat.isfinite().all():  # after the last loss, which was
+            raise FloatingPointError(
+                f"the image of {scene.name} is not finite: the training diverged; lower the "
+                "learning rate or clip gradients"
+            )
         scores = metrics.evaluate(y_hat, scene.cube, model.degrade.scale, scene.scale)
         rows.append((scores, gates))
     if len(rows) == 1:

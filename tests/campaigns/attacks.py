@@ -162,7 +162,7 @@ def damaged_states(subject: Subject, folder: Path, chance: Random) -> Iterator[O
     empty(folder)
     run(subject.run, folder, kill_at_call=chance.randint(1, subject.calls[0]))
     kept = [p for name in subject.resumable for p in (folder / name).parent.iterdir()]
-    kept = [path for path in kept if path.suffix in (".json", ".safetensors", ".npy")]
+    kept = [path for path in kept if path.suffix in (".json", ".safetensors", ".npy", ".img")]
     if not kept:
         return
     path = chance.choice(kept)

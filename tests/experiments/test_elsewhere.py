@@ -125,3 +125,14 @@ def test_the_scenes_of_a_folder_are_found_with_their_checksums():
     assert {scene.name for scene in found} == names
     assert checksums.keys() == names - {"indian_pines", "enmap_potsdam"}
     assert all(len(checksum) == 64 for checksum in checksums.values())
+
+
+def test_what_cannot_be_measured_is_said_before_the_work(tmp_path):
+    with pytest.raises(ValueError, match=r"--method: expected some of .*adapt, got 'best'"):
+        elsewhere.run(tmp_path, tmp_path / "out.json", ("bicubic", "best"))
+    with pytest.raises(FileNotFoundError, match="none: no such folder"):
+        elsewhere.run(tmp_path / "none", tmp_path / "out.json")
+    (tmp_path / "other.json").write_text('{"thesis": 1}')
+    with pytest.raises(ValueError, match=r"other\.json: expected a file of earlier rows"):
+        elsewhere.run(tmp_path, tmp_path / "other.json")
+    assert (tmp_path / "other.json").read_text() == '{"thesis": 1}'

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from s3rnet_lite import S3RNet, baselines, metrics
+from s3rnet_lite import S3RNet, baselines, metrics, training
 from s3rnet_lite.experiments import evaluation
 from s3rnet_lite.peers import registry
 from s3rnet_lite.training.fusion import FusionModel
@@ -61,3 +61,20 @@ def test_the_skip_alone_is_what_a_zero_output_network_leaves(small_train, small_
     guess = baselines.apply_regression(model.regression, x_m)
     expected = baselines.inject(x_h, guess, degrade6, passes=2)
     assert found == pytest.approx(evaluation.measure(expected, small_val, degrade6), rel=1e-4)
+
+
+def test_a_model_whose_metadata_do_not_say_how_it_was_trained_is_scored(
+    small_train, small_val, degrade6, tmp_path
+):
+    model = FusionModel(
+        S3RNet.from_preset("tiny", 170, 6), degrade6, "band", "bilinear", small_train.cube
+    )
+    training.save_checkpoint(tmp_path / "model.safetensors", model, "tiny", {"training": None})
+    row = evaluation._row_of(tmp_path / "model.safetensors", model, small_val)
+    assert (row["seed"], row["trained_seconds"]) == (None, None)
+    assert row["psnr_pooled_scene_peak"] > 0
+
+
+def test_two_checkpoints_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"--checkpoint: .* different names, got \['a', 'a'\]"):
+        evaluation.load_comparable([tmp_path / "one" / "a", tmp_path / "other" / "a"])

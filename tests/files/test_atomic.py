@@ -190,3 +190,15 @@ def test_killed_in_the_middle_of_writing_the_old_file_is_whole(tmp_path):
     assert path.read_text() == "newer" and len(list(tmp_path.iterdir())) == 2
     atomic.write_text(path, "new")
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_no_nan_and_a_sealed_one_still_fits_its_checksum(tmp_path):
+    content = {"a": [1.5, float("nan")], "b": {"c": float("-inf")}, "ü": "µm"}
+    for write in (atomic.write_json, atomic.write_sealed):
+        write(tmp_path / "it.json", content)
+        assert atomic.read_json(tmp_path / "it.json") == {
+            "a": [1.5, None],
+            "b": {"c": None},
+            "ü": "µm",
+        }
+        assert "NaN" not in (tmp_path / "it.json").read_text(encoding="utf-8")

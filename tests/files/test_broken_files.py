@@ -16,6 +16,15 @@ from image_files import (
 from s3rnet_lite.files import formats
 
 
+def test_a_short_name_that_stands_in_a_librarys_message_is_named_all_the_same(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    np.save("obj.npy", np.array([{"a": 1}]))  # "Array can't be memory-mapped: Python objects"
+    with pytest.raises(ValueError, match=r"^obj\.npy: damaged"):
+        formats.open_cube("obj.npy")
+
+
 @pytest.mark.parametrize("field", ["lines", "samples", "bands", "data type", "interleave"])
 def test_a_header_without_a_field_names_it(tmp_path, field):
     with pytest.raises(ValueError, match=f"header lacks {field}"):
@@ -25,6 +34,7 @@ def test_a_header_without_a_field_names_it(tmp_path, field):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"major_frame_offsets": "{0, 8}"}, "major frame offsets: expected none or 0"),
         ({"interleave": "bbq"}, "interleave: expected one of bsq, bil, bip, got 'bbq'"),
         ({"data_type": 7}, "data type: expected one of .*, got '7'"),
         ({"bands": 0}, "expected positive bands"),

@@ -11,7 +11,7 @@ import torch
 from small_fusion import TINY
 
 from s3rnet_lite import Degradation, baselines, metrics, sensors, training
-from s3rnet_lite.inference import adaptation, tiling
+from s3rnet_lite.inference import adaptation, report, tiling
 from s3rnet_lite.training.fusion import FusionModel
 
 pytestmark = pytest.mark.slow  # not part of `make check`
@@ -39,25 +39,41 @@ def test_the_model_takes_the_pair_as_measured(other_sensor, adapted):
         )  # of about 1000
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_training_that_diverges_is_refused_and_nothing_written(other_sensor, tmp_path, steps):
+    for name, x in zip("hm", other_sensor[1:3], strict=True):
+        np.save(tmp_path / f"{name}.npy", x)
+    config = replace(TINY, steps=steps, learning_rate=1e8, gradient_clip=None, warmup_steps=0)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        report.run(
+            tmp_path / "h.npy",
+            tmp_path / "m.npy",
+            tmp_path / "y.hdr",
+            config=config,
+            progress=False,
+        )
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["h.npy", "m.npy"]
+
+
 def test_the_report_is_json_and_says_what_was_found(adapted):
-    report = json.loads(json.dumps(adapted.report))
-    assert report["pair"] == {"scale": 4, "lr_hsi": [120, 24, 24], "hr_msi": [4, 96, 96]}
-    assert abs(report["alignment"]["rows"]) < 0.02 and abs(report["alignment"]["columns"]) < 0.02
-    assert report["alignment"]["psf_sigma"] == pytest.approx(1.7, rel=0.02)
-    assert min(report["msi"]["explained_variance"]) > 0.999
-    scores = report["held_out"]["scores"]
+    said = json.loads(json.dumps(adapted.report))
+    assert said["pair"] == {"scale": 4, "lr_hsi": [120, 24, 24], "hr_msi": [4, 96, 96]}
+    assert abs(said["alignment"]["rows"]) < 0.02 and abs(said["alignment"]["columns"]) < 0.02
+    assert said["alignment"]["psf_sigma"] == pytest.approx(1.7, rel=0.02)
+    assert min(said["msi"]["explained_variance"]) > 0.999
+    scores = said["held_out"]["scores"]
     assert set(scores) == {"network", "blend", adaptation.SKIP, *baselines.NAMES}
     psnr = {name: row["psnr_pooled_scene_peak"] for name, row in scores.items()}
-    assert report["ranking"] == sorted(psnr, key=psnr.get, reverse=True)
-    share = report["written"]["network"]
-    assert report["written"] == {"method": "blend", "network": share, "sylvester": 1 - share}
+    assert said["ranking"] == sorted(psnr, key=psnr.get, reverse=True)
+    share = said["written"]["network"]
+    assert said["written"] == {"method": "blend", "network": share, "sylvester": 1 - share}
     for part in (f"{share:.0%} network", f"{psnr['network']:.2f}", f"{psnr['blend']:.2f} dB"):
-        assert part in report["recommendation"]
+        assert part in said["recommendation"]
     assert psnr["blend"] > min(psnr["network"], psnr["sylvester"])
-    for row in report["full_resolution"].values():
+    for row in said["full_resolution"].values():
         assert 0 < row["qnr"] < 1
     network, bicubic = (
-        report["full_resolution"][name]["consistency"]["hr_msi"] for name in ("network", "bicubic")
+        said["full_resolution"][name]["consistency"]["hr_msi"] for name in ("network", "bicubic")
     )
     assert network["psnr_pooled_scene_peak"] > bicubic["psnr_pooled_scene_peak"] + 10
 

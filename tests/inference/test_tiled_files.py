@@ -188,10 +188,41 @@ def test_a_tile_that_was_damaged_meanwhile_is_named(files, change):
         fuse_files(files)
 
 
+def test_a_bit_of_the_growing_image_that_flips_between_two_runs_is_noticed(files):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(tiled_files, "_copy", after(5, copy_half_and_die, tiled_files._copy))
+        fuse_files(files)
+    image = files / "out.npy.partial" / "image.npy"
+    content = bytearray(image.read_bytes())
+    for place in (200, len(content) - 2):  # in a finished tile; where no tile is yet
+        content[place] ^= 1
+        image.write_bytes(content)
+        with pytest.raises(ValueError, match=r"out\.npy\.partial.image\.npy: damaged; delete"):
+            fuse_files(files)
+        content[place] ^= 1
+    image.write_bytes(content)
+    np.testing.assert_array_equal(fuse_files(files), fuse_files(files, "unbroken.npy"))
+
+
+def test_a_pixel_without_data_comes_out_without_data(files):
+    x_h, x_m = np.load(files / "h.npy"), np.load(files / "m.npy")
+    x_h[2, 3, 4], x_m[1, 40, 50] = np.nan, np.nan
+    np.save(files / "h.npy", x_h), np.save(files / "m.npy", x_m)
+    expected = np.zeros((BANDS, *x_m.shape[1:]), bool)
+    expected[:, 12:16, 16:20] = expected[:, 40, 50] = True
+    np.testing.assert_array_equal(np.isnan(fuse_files(files)), expected)
+
+
+def test_errors_about_a_pair_name_its_files(files):
+    np.save(files / "m.npy", np.load(files / "m.npy")[:, :-1])
+    with pytest.raises(ValueError, match=r"h\.npy as x_h, .*m\.npy as x_m: .*height and width"):
+        fuse_files(files)
+
+
 def test_an_image_that_is_not_finite_is_not_written(files, monkeypatch):
     model = build()
     model.output_spread.fill_(float("inf"))
     monkeypatch.setattr(sys.modules[__name__], "build", lambda: model)
-    with pytest.raises(ValueError, match=r"out\.npy: expected finite numbers, got .* rows 0:"):
+    with pytest.raises(ValueError, match=r"h\.npy as x_h, .* finite fused image, got .* rows 0:"):
         fuse_files(files)
     assert not (files / "out.npy").exists()

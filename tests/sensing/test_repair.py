@@ -140,3 +140,10 @@ def test_what_is_no_image_of_16_bit_numbers_is_named(tmp_path):
         repair.read(tmp_path / "none.npy")
     with pytest.raises(ValueError, match=r"expected \.npy or \.mat"):
         repair.write(tmp_path / "x.tif", np.ones((4, 4, 4), np.uint16), None)
+
+
+def test_a_copy_of_too_few_pixels_is_refused_by_name(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "part.npy", np.full((1, 1, 220), 0x0A03, np.uint16))
+    monkeypatch.setattr(sys, "argv", ["s3rnet_lite", "check-scene", str(tmp_path / "part.npy")])
+    assert main() == 2
+    assert "part.npy: expected a whole scene, got 1 x 1 x 220" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,27 @@ def test_patches_are_the_pixels_of_the_files_within_half_a_level(lines, tmp_path
                 difference = np.abs(restored - cube[:, row : row + PATCH, column : column + PATCH])
                 assert difference.max() <= 0.501 * line["scale"] / 65535 + 1e-3
         assert next(patches, None) is None
+
+
+def test_headers_as_people_have_them(tmp_path):
+    """Latin-1, no byte order, data under any ending: as for every other command."""
+    sources = []
+    for number in range(3):
+        source = Path(write_line(tmp_path / f"line{number}.hdr", flight_line(number)))
+        lines = source.read_text().splitlines()
+        kept = "\n".join(line for line in lines if not line.startswith("byte order"))
+        source.write_bytes(f"{kept}\ndescription = {{Größe in µ}}\n".encode("latin-1"))
+        source.with_suffix(".img").rename(source.with_suffix(".cube"))
+        sources.append(source.with_suffix(".cube") if number else source)
+    with pytest.warns(UserWarning, match="lacks byte order"):
+        data = prepare(tmp_path / "set", sources)
+    assert sum(line["patches"] for part in data.parts.values() for line in part) == 18
+    sources[1].write_bytes(sources[1].read_bytes() + b"x")
+    with (
+        pytest.warns(UserWarning, match="lacks byte order"),
+        pytest.raises(ValueError, match=r"line1\.json: made from something else"),
+    ):
+        prepare(tmp_path / "set", sources)
 
 
 def test_each_flight_line_fills_the_unit_range_by_itself_and_the_mask_does_not_count(
