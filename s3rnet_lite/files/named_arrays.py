@@ -74,7 +74,6 @@ def read_mat(path: Path, given, variable: str | None, order: str | None = None) 
 
 
 def _read_arrays(path: Path, arrays: dict, given, variable: str | None, order: str | None) -> dict:
-    """Those of a MATLAB file, read already."""
     _unfold(arrays)
     name, axes, found = _find_image(path, arrays, given, variable, "HWC", order)
     return found | {"_cut": partial(cut, as_cube(arrays[name]), axes)}

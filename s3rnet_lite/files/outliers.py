@@ -43,7 +43,7 @@ def check(
         return
     above = high - usual_high >= usual_low - low
     place = np.nanargmax(highest) if above else np.nanargmin(lowest)
-    row, column = np.unravel_index(place, lowest.shape)
+    row, column = divmod(int(place), lowest.shape[1])
     band = int(np.argmax(spectrum(row, column) * (1 if above else -1)))
     text = (
         f"{what}: of the bands in use, band {band} holds {high if above else low:g} in row {row}, "

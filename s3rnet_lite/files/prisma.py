@@ -39,8 +39,8 @@ def read(path: Path, datasets: dict, names: list[str]) -> dict:
         if missing or len(attributes[lists[0]]) != cube.shape[1]:
             raise ValueError(f"{path}: expected {lists[0]} and {lists[1]}, one value a band")
         flags = attributes.get(lists[2], np.ones(cube.shape[1]))
-        own = zip(attributes[lists[0]], attributes[lists[1]], flags, strict=True)
-        own = [(nm, width, part, i) for i, (nm, width, alive) in enumerate(own) if alive]
+        values = zip(attributes[lists[0]], attributes[lists[1]], flags, strict=True)
+        own = [(nm, width, part, i) for i, (nm, width, alive) in enumerate(values) if alive]
         bands += [band for band in own if band[0] > end_nm]
         end_nm = max(band[0] for band in bands)
     centres, widths, parts, numbers = (np.array(one) for one in zip(*sorted(bands), strict=True))

@@ -88,8 +88,7 @@ def adapt(
 
     Raises:
         TypeError, ValueError: inputs that are no finite images of one footprint, show different
-            places or are shifted by more than `LARGEST_SHIFT` (the message tells the shift), or
-            hold a pixel that leaves all others no precision (`files.outliers`, which also warns).
+            places, are shifted by more than `LARGEST_SHIFT`, or hold an outlier (`files.outliers`).
         FloatingPointError: the training diverged.
     """
     began = time.perf_counter()
@@ -185,8 +184,6 @@ def fuse(
 ) -> dict:
     """One pair in [0, 1] by the network and by methods without."""
     fused = {NETWORK: model(x_h[None], x_m[None])[0]}
-    if not fused[NETWORK].isfinite().all():
-        raise FloatingPointError("the training diverged: the network's image is not finite")
     for name in names:
         if name == SKIP:
             fused[name] = skip_alone(model, x_h, x_m)

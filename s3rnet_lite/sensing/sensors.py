@@ -194,11 +194,8 @@ def read_srf(
             f"srf: expected {' or '.join(SENSORS)}, or a .csv or .npy file, got {source!r}"
         )
     try:
-        numbers = (
-            np.load(path)
-            if path.suffix == ".npy"
-            else np.loadtxt(path, delimiter=",", encoding="utf-8-sig")
-        )
+        text = path.suffix != ".npy"
+        numbers = np.loadtxt(path, delimiter=",", encoding="utf-8-sig") if text else np.load(path)
         srf = np.atleast_2d(numbers).astype(np.float64)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: cannot be read as numbers ({error})") from error
