@@ -55,6 +55,17 @@ def test_without_a_command_the_commands_are_listed(capsys, monkeypatch):
     assert all(re.search(rf"^    {command}\b", text, re.MULTILINE) for command in COMMANDS)
 
 
+def test_the_commands_stand_in_groups_the_main_ones_first():
+    listed = [name for names in command_line.GROUPS.values() for name in names]
+    assert sorted(listed) == sorted(COMMANDS)
+    text = command_line.parser("s3rnet-lite", "").format_help()
+    places = [text.index(f"\n    {name}") for name in listed]
+    titles = [text.index(f"\n  {title}:\n") for title in command_line.GROUPS]
+    assert places == sorted(places) and titles == sorted(titles)
+    firsts = [names[0] for names in command_line.GROUPS.values()]
+    assert all(a < text.index(f"\n    {b}") for a, b in zip(titles, firsts, strict=True))
+
+
 def test_the_version_is_the_packages(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["s3rnet-lite", "--version"])
     with pytest.raises(SystemExit, match="0"):

@@ -12,6 +12,7 @@ root_doc = "README"
 include_patterns = [
     "README.md",
     "notebooks/[0-9]*.ipynb",
+    "notebooks/LECTURERS.md",
     "notebooks/book/api.md",
     "data/README.md",
     "data/results/README.md",
@@ -45,6 +46,7 @@ notebooks/[0-9]*
 data/results/README
 data/README
 notebooks/book/api
+notebooks/LECTURERS
 CONTRIBUTING
 CHANGELOG
 ```

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,12 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {}
+GROUPS = {  # the order of `--help`; a command that no group names comes last
+    "Images and models": ("fuse", "adapt", "evaluate", "train", "prepare", "scenes", "check-scene"),
+    "The course": ("notebooks", "labs"),
+    "Experiments": ("compare", "compare-scenes", "robustness", "ablate", "deafness", "complexity"),
+    "Upkeep": ("benchmark", "fuse-benchmark", "adapt-benchmark", "gpu", "skip-search"),
+}
 
 
 def command(name: str, *options: tuple[tuple, dict], example: str = "") -> Callable:
@@ -158,19 +165,33 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     """The parser of all commands that have been added so far."""
     completion = "Completion in a shell: `pip install shtab`, then `shtab --shell=bash -u "
     completion += "s3rnet_lite.__main__.whole_parser` (or zsh, tcsh) prints it."
-    whole = argparse.ArgumentParser(prog=prog, description=description, epilog=completion)
+    whole = argparse.ArgumentParser(
+        prog=prog, description=description, epilog=completion, formatter_class=Grouped
+    )
     whole.add_argument("--version", action=Version, nargs=0, help="print the version, and stop")
     subparsers = whole.add_subparsers(metavar="COMMAND")
-    for name, one in COMMANDS.items():
+    listed = [name for names in GROUPS.values() for name in names]
+    ranks = {name: rank for rank, name in enumerate(listed)}
+    for name, one in sorted(COMMANDS.items(), key=lambda item: ranks.get(item[0], len(ranks))):
         text = one.run.__doc__ or ""
         example = f"Example: s3rnet-lite {one.example}"
-        short = text.partition("\n\n")[0]
+        short = re.split(r"[.;]\s|\.$", text.partition("\n\n")[0])[0]  # its first sentence
         added = subparsers.add_parser(name, help=short, description=text, epilog=example)
         added.set_defaults(run=one.run)
         for names, settings in one.options:
             added.add_argument(*names, **_shown(settings))
         added.set_defaults(command=name)
     return whole
+
+
+class Grouped(argparse.HelpFormatter):
+    """The list of commands under the titles of their groups."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        titles = {names[0]: title for title, names in GROUPS.items()}
+        title = titles.get(action.dest)
+        shown = super()._format_action(action)
+        return f"\n  {title}:\n{shown}" if title else shown
 
 
 class Version(argparse.Action):

@@ -102,6 +102,14 @@ def test_solution_and_check_cells_carry_the_metadata_of_nbgrader(pair):
             )
 
 
+def test_the_lecturers_page_lists_the_exercises(pair):
+    text = "\n".join(cell.source for cell in pair[0].cells if cell.cell_type == "markdown")
+    exercises = re.findall(r"^### Exercise \d · (.+ \(\d+) minutes\)$", text, re.MULTILINE)
+    assert "### To think about" in text and "<summary>Rubric</summary>" in text
+    row = ", ".join(f"{one})" for one in exercises)
+    assert f" | {row} |\n" in (notebooks.FOLDER / "LECTURERS.md").read_text()
+
+
 @pytest.mark.slow
 def test_a_student_copy_fails_only_where_nothing_is_written_yet(pair):
     """With the solutions in place every code cell equals the chapter's, which runs without errors

@@ -16,7 +16,8 @@ from s3rnet_lite import S3RNet
 from s3rnet_lite.course import readme, results
 from s3rnet_lite.files.provenance import DATA_FOLDER, REPOSITORY
 
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "data/results/README.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks/LECTURERS.md")
+PAGES += ("data/README.md", "data/results/README.md")
 every_page = pytest.mark.parametrize("page", PAGES)
 README = readme.FILE.read_text()
 
