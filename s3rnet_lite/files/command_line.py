@@ -33,7 +33,15 @@ COMMANDS: dict[str, Command] = {}
 GROUPS = {  # the order of `--help`; a command that no group names comes last
     "Images and models": ("fuse", "adapt", "evaluate", "train", "prepare", "scenes", "check-scene"),
     "The course": ("notebooks", "labs"),
-    "Experiments": ("compare", "compare-scenes", "robustness", "ablate", "deafness", "complexity"),
+    "Experiments": (
+        "compare",
+        "compare-scenes",
+        "robustness",
+        "ablate",
+        "demands",
+        "deafness",
+        "complexity",
+    ),
     "Upkeep": ("benchmark", "fuse-benchmark", "adapt-benchmark", "gpu", "skip-search"),
 }
 

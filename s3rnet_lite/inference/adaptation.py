@@ -128,12 +128,11 @@ def adapt(
 
 def _without_network(pair: Pair, known: dict, began: float) -> Adaptation:
     """A pair that is too small to be divided: the closed form that serves it, and why."""
-    reduced = reduce_pair(pair.x_h, pair.x_m, pair.degrade)
+    reduced, forms = reduce_pair(pair.x_h, pair.x_m, pair.degrade), guard.forms(len(pair.x_m))
     closed = guard.CLOSED_FORM if len(pair.x_m) > 1 else "bicubic"
     if reduced is not None:
         small, y = reduced[:2], reduced[2]
-        names = guard.forms(len(pair.x_m))
-        errors = {name: baselines.run(name, *small, pair.degrade) - y for name in names}
+        errors = {name: baselines.run(name, *small, pair.degrade) - y for name in forms}
         closed = guard.closed_form(errors, len(pair.x_m))
     y_hat = baselines.run(closed, pair.x_h, pair.x_m, pair.degrade)
     report = {
