@@ -65,11 +65,30 @@ def reading_of_deafness() -> str:
     small = {key: runs for key, runs in trained().items() if key[0] != "full"}
     best = max(small, key=lambda key: statistics.fmean(r["scores"][PSNR] for r in small[key]))
     deafest = min(small, key=lambda key: statistics.fmean(map(foreign, small[key])))
+    full = " ".join(
+        _inside(run) for key, runs in trained().items() if key[0] == "full" for run in runs
+    )
     return paragraph(
         f"""A *small* training takes about a CPU-minute, a *long* one ten. Best is {best[0]} at
         {best[1]:g}; least use of the LR-HSI is made by {deafest[0]} at {deafest[1]:g}. So deafness
         to the LR-HSI is no property of the form alone: it comes and goes with learning rate and
-        length."""
+        length. {full}"""
+    )
+
+
+def _inside(run: dict) -> str:
+    """Energies and CKA of the full-size network (chapters 07 and 08)."""
+    cka, energy = run["inside"]["cka"], run["inside"]["energy"]
+    kinds: dict[bool, list[float]] = {True: [], False: []}
+    for i, one in enumerate(cka["layers"]):
+        for j, other in enumerate(cka["layers"][:i]):
+            kinds[one[0] == other[0]].append(cka["matrix"][i][j])
+    within, across = (statistics.fmean(kinds[same]) for same in (True, False))
+    return (
+        f"The full-size network, after {run['steps']:,} steps of two crops of 64 × 64 "
+        f"({run['training_seconds'] / 60:.0f} minutes of one core): Gini of the fused feature "
+        f"{energy['raw']['gini']:.2f}, around the channels' means {energy['centred']['gini']:.2f}; "
+        f"mean unbiased CKA within a branch {within:.2f}, across branches {across:.2f}."
     )
 
 
