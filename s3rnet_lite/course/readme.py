@@ -5,6 +5,7 @@ writes them and tests compare them.
 from __future__ import annotations
 
 import re
+import statistics
 
 import nbformat
 
@@ -126,11 +127,17 @@ def _noise() -> str:
 
 
 def _energy() -> str:
+    known = read("demands.json")
+    own, bare = (
+        [row["psnr_under_noise"][-1] for row in known["rows"] if row["name"] == name]
+        for name in ("energy concentrated", "bare")
+    )
     return (
         "**Energy in few channels (Fig. 1) is no property of what a network computes.** Rotating "
         "the channels of the fused feature, undone in the next layer, changes it at will and the "
-        "output not at all. Training *for* sparsity was not tested. Chapter "
-        "[07](notebooks/07_energy_fig1.ipynb)."
+        f"output not at all. Trained to concentrate ({len(own)} seeds, no skip), S³RNet scores "
+        f"{statistics.fmean(own) - statistics.fmean(bare):+.1f} dB at {known['snr_db'][-1]:.0f} dB "
+        "noise. Chapter [07](notebooks/07_energy_fig1.ipynb)."
     )
 
 
