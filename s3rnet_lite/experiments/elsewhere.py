@@ -177,6 +177,7 @@ def run(folder: Path, out: Path = FILE, only: tuple[str, ...] = ()) -> dict:
         (order, case, row, work)
         for case in cases(found)
         for order, (row, work) in enumerate(methods(case, found))
+        if not only or row["method"] in only
     ]
     for _, case, row, work in sorted(jobs, key=lambda job: job[0]):
         key = case.key | row
