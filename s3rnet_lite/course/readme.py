@@ -134,8 +134,8 @@ def _energy() -> str:
     )
     return (
         "**Energy in few channels (Fig. 1) is no property of what a network computes.** Rotating "
-        "the channels of the fused feature, undone in the next layer, changes it at will and the "
-        f"output not at all. Trained to concentrate ({len(own)} seeds, no skip), S³RNet scores "
+        "the fused feature's channels, undone in the next layer, changes it at will and no output. "
+        f"Trained to concentrate it ({len(own)} seeds, no skip): "
         f"{statistics.fmean(own) - statistics.fmean(bare):+.1f} dB at {known['snr_db'][-1]:.0f} dB "
         "noise. Chapter [07](notebooks/07_energy_fig1.ipynb)."
     )
