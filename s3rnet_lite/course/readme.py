@@ -133,9 +133,9 @@ def _energy() -> str:
         for name in ("energy concentrated", "bare")
     )
     return (
-        "**Energy in few channels (Fig. 1) is no property of what a network computes.** Rotating "
-        "the fused feature's channels, undone in the next layer, changes it at will and no output. "
-        f"Trained to concentrate it ({len(own)} seeds, no skip): "
+        "**Energy in few channels (Fig. 1) is no property of what a network computes.** Channels "
+        "rotated, and turned back in the next layer, change energies and not the image. "
+        f"Trained to concentrate ({len(own)} seeds, no skip): "
         f"{statistics.fmean(own) - statistics.fmean(bare):+.1f} dB at {known['snr_db'][-1]:.0f} dB "
         "noise. Chapter [07](notebooks/07_energy_fig1.ipynb)."
     )
