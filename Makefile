@@ -37,8 +37,10 @@ check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" -p no:nbval -o addopts="--import-mode=importlib --doctest-modules" s3rnet_lite tests
 
+# From the repository's folder; in a container LAB_FLAGS="--allow-root --no-browser". Only this machine can reach it, with the token that it prints.
+LAB_FLAGS ?=
 lab: .venv/ready
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
 # On a machine with a CUDA GPU: checks one step, then times and trains the paper's network; run again, it goes on. Without a GPU: the same path at tiny size.
 # The paper's own recipe on lines from `prepare`: make gpu DATA=aviris EPOCHS=600 MINUTES=1440
