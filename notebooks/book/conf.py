@@ -16,6 +16,7 @@ include_patterns = [
     "notebooks/book/api.md",
     "data/README.md",
     "data/results/README.md",
+    "data/results/paper_form.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ]
@@ -44,6 +45,7 @@ notebooks/[0-9]*
 :hidden:
 :caption: Tables and package
 data/results/README
+data/results/paper_form
 data/README
 notebooks/book/api
 notebooks/LECTURERS

@@ -13,7 +13,7 @@ from .. import baselines
 from ..experiments import elsewhere, robustness
 from ..files import atomic
 from ..files.provenance import REPOSITORY
-from . import picture, results, studies
+from . import form_results, picture, results, studies
 from .markdown import paragraph, table
 from .notebooks import chapters
 from .results import mean_and_deviation
@@ -150,7 +150,7 @@ def markers(name: str) -> tuple[str, str]:
 
 
 def write() -> None:
-    """Write figures/readme.png, the generated parts of README.md, and data/results/README.md."""
+    """Write figures/readme.png, the generated parts of README.md, and the pages of results."""
     drawn, metadata = picture.draw(), {"Software": None}
     atomic.write_file(FIGURE, lambda name: drawn.savefig(name, dpi=110, metadata=metadata))
     text = FILE.read_text(encoding="utf-8")
@@ -160,3 +160,4 @@ def write() -> None:
         text = f"{before}{begin}\n{part()}\n{end}{rest.split(end)[1]}"
     atomic.write_text(FILE, text)
     atomic.write_text(results.FILE, results.page())
+    atomic.write_text(form_results.FILE, form_results.page())

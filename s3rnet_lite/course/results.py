@@ -10,7 +10,7 @@ from collections import Counter
 from .. import baselines
 from ..experiments.evaluation import TRAINED_CLOSED_FORM
 from ..files.provenance import RESULTS_FOLDER
-from . import claims, form_results, studies
+from . import claims, studies
 from .markdown import paragraph, table
 from .scene_results import other_scenes, own_pairs, readings_of_other_scenes, readings_of_own_pairs
 from .speed_results import gpu_times, gpu_trainings, reading_of_gpu_trainings, speed, tiles
@@ -91,25 +91,8 @@ Chapter [11](../../notebooks/11_robustness_table2.ipynb); `make robustness` repe
 
 ## The paper's form, and what its text asks for
 
-Does S³RNet without skip and scaling, as the paper prints it, use its LR-HSI? Learning rates and
-lengths, six bands, without noise; test region. *Foreign* is how much the image changes when the
-LR-HSI shows another place, in standard deviations of the scene. *Full* is the full-size network at
-the paper's rate.
-
-{form_results.deafness()}
-
-{form_results.reading_of_deafness()}
-
-What the text asks for beside its equations, each trained from scratch with {form_results.STEPS}
-steps; six bands, *validation* region. *Bare* is the lite network with its recipe, without a skip.
-
-{form_results.demands()}
-
-{form_results.readings_of_demands()}
-
-Chapters [11](../../notebooks/11_robustness_table2.ipynb) and
-[12](../../notebooks/12_claims_ledger.ipynb); `s3rnet-lite deafness` and `s3rnet-lite demands`
-repeat it.
+[paper_form.md](paper_form.md): learning rates and lengths, the full-size network's first two hours,
+and variants that the paper's sentences name, each trained from scratch.
 
 ## Other scenes
 

@@ -13,11 +13,11 @@ import torch
 import yaml
 
 from s3rnet_lite import S3RNet
-from s3rnet_lite.course import readme, results
+from s3rnet_lite.course import form_results, readme, results
 from s3rnet_lite.files.provenance import DATA_FOLDER, REPOSITORY
 
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks/LECTURERS.md")
-PAGES += ("data/README.md", "data/results/README.md")
+PAGES += ("data/README.md", "data/results/README.md", "data/results/paper_form.md")
 every_page = pytest.mark.parametrize("page", PAGES)
 README = readme.FILE.read_text()
 
@@ -28,13 +28,15 @@ def test_the_generated_parts_of_the_readme_are_current(name):
     assert README.split(begin)[1].split(end)[0].strip() == readme.PARTS[name]()
 
 
-def test_the_page_of_results_is_current():
-    assert results.FILE.read_text() == results.page()
+@pytest.mark.parametrize("page", [results, form_results])
+def test_the_pages_of_results_are_current(page):
+    assert page.FILE.read_text() == page.page()
 
 
 def test_pages_stay_short():
     assert len(README.splitlines()) <= 120
     assert len(results.FILE.read_text().splitlines()) <= 300
+    assert len(form_results.FILE.read_text().splitlines()) <= 300
 
 
 @every_page
