@@ -93,6 +93,8 @@ def start(
     try:
         for stream in (1, 2):
             os.dup2(writing, stream)
+        # new ones: the old may take what was a file for one that can be wound back
+        sys.stdout, sys.stderr = (open(stream, "w", 1, closefd=False) for stream in (1, 2))
         os.chdir(folder)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
