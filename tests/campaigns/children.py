@@ -94,7 +94,7 @@ def start(
         for stream in (1, 2):
             os.dup2(writing, stream)
         # new ones: the old may take what was a file for one that can be wound back
-        sys.stdout, sys.stderr = (open(stream, "w", 1, closefd=False) for stream in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, closefd=False) for fd in (1, 2))
         os.chdir(folder)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
