@@ -63,7 +63,7 @@ def add_contents(app, page: str, source: list[str]) -> None:
     elif page == "notebooks/book/api":
         names = {**CLASSES, **MODULES}
         source[0] += "".join(_documented(name, path) for name, path in names.items())
-    elif page.startswith("notebooks/"):
+    elif str(app.env.doc2path(page)).endswith(".ipynb"):
         source[0] = _with_alt_texts(source[0])
 
 
