@@ -102,8 +102,8 @@ def reading_of_deafness() -> str:
     return paragraph(
         f"""A *small* training takes about a CPU-minute, a *long* one ten. Best is {best[0]} at
         {best[1]:g}; least use of the LR-HSI is made by {deafest[0]} at {deafest[1]:g}. So deafness
-        to the LR-HSI is no property of the form alone: it comes and goes with learning rate and
-        length. {full}"""
+        to the LR-HSI is no property of the form alone: at either length it depends on the learning
+        rate. {full}"""
     )
 
 

@@ -43,7 +43,7 @@ def silence(*branches: str) -> Callable[[S3RNet], None]:
 
 
 def softmax_gates(network: S3RNet) -> None:
-    """The four gates of a pixel share 1 (Section II-D: a softmax "over-emphasises")."""
+    """The four gates of a pixel share 1 (Section II-D: a softmax can "over-emphasize")."""
     network.ssawb.gates[1] = nn.Softmax(dim=1)
 
 

@@ -85,7 +85,7 @@ def wait_for(address, server, seconds=120):
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as started:
-        # for root, as in a container, Chromium starts without its sandbox only
+        # Chromium refuses to start for root with its sandbox on
         root = hasattr(os, "geteuid") and os.geteuid() == 0
         opened = started.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=not root)
         yield opened
